@@ -1,0 +1,112 @@
+//! What can be wrong with a day. Each function returns one line for each failure, which says where and what.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use toml::{Table, Value};
+
+use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES};
+use crate::days::{Comparison, Fate};
+use crate::readme::{self, HEADING};
+use crate::tree::Tree;
+
+/// The one file of the shared test helpers that a later day may add lines to.
+const SUPPORT_MOD: &str = "tests/support/mod.rs";
+
+/// A file over the limit is more than one idea.
+pub(crate) fn length(tree: &Tree) -> Vec<String> {
+    let lengths = tree.iter().map(|(path, text)| (path, text.lines().count()));
+    lengths
+        .filter(|(path, lines)| path.starts_with("src/") && *lines > MAX_LINES)
+        .map(|(path, lines)| format!("{path}: {lines} lines, more than {MAX_LINES}"))
+        .collect()
+}
+
+/// A day is a complete snapshot: it stands on no other day, nor on anything else in the workspace.
+///
+/// # Errors
+///
+/// The day's manifest or the workspace's is not there or not TOML.
+pub(crate) fn dependencies(root: &Path, day: &Day, tree: &Tree) -> Result<Vec<String>> {
+    let manifest = tree.get("Cargo.toml").context("Cargo.toml: not there")?;
+    let manifest: Table = manifest.parse().with_context(|| format!("{}/Cargo.toml", day.name))?;
+    let workspace = std::fs::read_to_string(root.join("Cargo.toml")).context("Cargo.toml")?;
+    let workspace: Table = workspace.parse().context("Cargo.toml")?;
+    let shared = workspace.get("workspace").and_then(|table| table.get("dependencies"));
+
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let places = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table).chain([&manifest]);
+    let mut failures = Vec::new();
+    for place in places {
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for (name, wanted) in place.get(kind).and_then(Value::as_table).into_iter().flatten() {
+                let inherited = shared.and_then(|shared| shared.get(name)).filter(|_| is_inherited(wanted));
+                let is_path =
+                    [Some(wanted), inherited].into_iter().flatten().any(|spec| spec.get("path").is_some());
+                if is_path || DAYS.iter().any(|other| other.name == name) {
+                    failures.push(format!("Cargo.toml: {kind}: {name} is another crate of this workspace"));
+                }
+            }
+        }
+    }
+    Ok(failures)
+}
+
+fn is_inherited(wanted: &Value) -> bool {
+    wanted.get("workspace").and_then(Value::as_bool) == Some(true)
+}
+
+/// The diff is the lesson: nothing else differs, and nothing goes away.
+pub(crate) fn lesson(day: &Day, before: &Day, comparison: &Comparison) -> Vec<String> {
+    let mut failures = Vec::new();
+    let (number, before) = (day.number, before.name);
+    for (path, fate) in &comparison.files {
+        let (in_src, in_tests) = (path.starts_with("src/"), path.starts_with("tests/"));
+        let why = match fate {
+            Fate::Removed => format!("{before} has it, and this day does not; days only add"),
+            Fate::New if in_src && !day.may_add(path) => {
+                format!("new, but not a file of day {number} in the course table")
+            }
+            Fate::Changed if in_src && !day.may_change(path) => {
+                format!("differs from {before}, and day {number} does not teach it")
+            }
+            Fate::Changed if path == SUPPORT_MOD => match comparison.counts.get(path) {
+                Some((_, removed @ 1..)) => {
+                    format!("{removed} lines of {before} are gone or changed; it may only gain lines")
+                }
+                _ => continue,
+            },
+            Fate::Changed if in_tests => format!("differs from {before}; a test is carried as it is"),
+            _ => continue,
+        };
+        failures.push(format!("{path}: {why}"));
+    }
+    failures
+}
+
+/// The README's table says what the real diff says.
+pub(crate) fn readme(root: &Path, day: &Day, comparison: &Comparison) -> Vec<String> {
+    let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+    let Some(rows) = readme::files_of_today(&text) else {
+        return vec![format!("README.md: no table under \"{HEADING}\"")];
+    };
+    let mut failures = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let file = &row.file;
+        let real = comparison.files.get(file).copied().map(Fate::word).unwrap_or("not there");
+        if row.word != real {
+            failures.push(format!("README.md: {file} is listed as \"{}\", but it is {real}", row.word));
+        }
+        if rows[..index].iter().any(|other| other.file == *file) {
+            failures.push(format!("README.md: {file} is listed twice"));
+        }
+    }
+    for (path, fate) in &comparison.files {
+        let told = EVERY_DAY.contains(&path.as_str()) || rows.iter().any(|row| row.file == *path);
+        if path.starts_with("src/") && matches!(fate, Fate::New | Fate::Changed) && !told {
+            let fate = fate.word();
+            failures.push(format!("README.md: {path} is {fate}, but not listed under \"{HEADING}\""));
+        }
+    }
+    failures
+}

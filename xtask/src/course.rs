@@ -1,0 +1,139 @@
+//! The table of the seven days: what each one teaches, as far as files can say it.
+//!
+//! To move a lesson to another file, edit [`DAYS`]. Everything else reads it from here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// One day of the course, and the files in its `src/` that are its lesson.
+#[derive(Debug)]
+pub(crate) struct Day {
+    /// 1 to 7.
+    pub(crate) number: u8,
+    /// The crate's name, which is also its directory.
+    pub(crate) name: &'static str,
+    /// Files that the day may add to `src/`.
+    pub(crate) new: &'static [&'static str],
+    /// Files of the day before that it may change. [`EVERY_DAY`] may always change.
+    pub(crate) changed: &'static [&'static str],
+}
+
+/// The course. A day *may* add and change these files; what it really does, its README says and `days`
+/// checks.
+pub(crate) const DAYS: [Day; 7] = [
+    Day {
+        number: 1,
+        name: "day1-codec",
+        new: &[
+            "codec.rs",
+            "connection.rs",
+            "error.rs",
+            "frame.rs",
+            "handler.rs",
+            "handshake.rs",
+            "message.rs",
+            "server.rs",
+        ],
+        changed: &[],
+    },
+    Day { number: 2, name: "day2-client", new: &["client.rs", "pending.rs"], changed: &[] },
+    Day { number: 3, name: "day3-service", new: &["service.rs"], changed: &[] },
+    Day {
+        number: 4,
+        name: "day4-timeout",
+        new: &["deadline.rs"],
+        changed: &["client.rs", "connection.rs", "handshake.rs", "pending.rs", "server.rs"],
+    },
+    Day {
+        number: 5,
+        name: "day5-http",
+        new: &["debug.rs", "endpoint.rs", "http.rs"],
+        changed: &["client.rs", "server.rs"],
+    },
+    Day {
+        number: 6,
+        name: "day6-loadbalance",
+        new: &["balance.rs", "discovery.rs", "select.rs"],
+        changed: &[],
+    },
+    Day {
+        number: 7,
+        name: "day7-registry",
+        new: &["heartbeat.rs", "registry.rs", "registry_client.rs", "registry_discovery.rs"],
+        changed: &[],
+    },
+];
+
+/// Files in `src/` that are every day's own: the module map and the demo.
+pub(crate) const EVERY_DAY: [&str; 2] = ["src/lib.rs", "src/main.rs"];
+
+/// The longest that a file in `src/` may be, in lines.
+pub(crate) const MAX_LINES: usize = 300;
+
+impl Day {
+    /// The crate's name as Rust code spells it.
+    pub(crate) fn ident(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
+    /// The crate's directory.
+    pub(crate) fn dir(&self, root: &Path) -> PathBuf {
+        root.join(self.name)
+    }
+
+    /// Whether the day has been started. A day without a manifest is not a crate yet.
+    pub(crate) fn exists(&self, root: &Path) -> bool {
+        self.dir(root).join("Cargo.toml").is_file()
+    }
+
+    /// The day before, if there is one.
+    pub(crate) fn before(&self) -> Option<&'static Day> {
+        DAYS.iter().find(|other| other.number + 1 == self.number)
+    }
+
+    /// Whether `path` (such as `src/frame.rs`) may be new in this day.
+    pub(crate) fn may_add(&self, path: &str) -> bool {
+        EVERY_DAY.contains(&path) || in_src(path, self.new)
+    }
+
+    /// Whether `path` (such as `src/frame.rs`) may differ from the day before.
+    pub(crate) fn may_change(&self, path: &str) -> bool {
+        EVERY_DAY.contains(&path) || in_src(path, self.changed)
+    }
+}
+
+fn in_src(path: &str, names: &[&str]) -> bool {
+    path.strip_prefix("src/").is_some_and(|name| names.contains(&name))
+}
+
+/// The day of that number.
+///
+/// # Errors
+///
+/// There are seven days.
+pub(crate) fn day(number: u8) -> Result<&'static Day> {
+    DAYS.iter().find(|day| day.number == number).with_context(|| format!("there is no day {number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_days_are_numbered_in_order_and_named_after_their_number() {
+        for (index, day) in DAYS.iter().enumerate() {
+            assert_eq!(usize::from(day.number), index + 1);
+            assert!(day.name.starts_with(&format!("day{}-", day.number)), "{}", day.name);
+        }
+    }
+
+    #[test]
+    fn a_day_changes_only_files_that_an_earlier_day_added() {
+        for day in &DAYS {
+            for file in day.changed {
+                assert!(DAYS[..usize::from(day.number) - 1].iter().any(|earlier| earlier.new.contains(file)));
+            }
+        }
+    }
+}

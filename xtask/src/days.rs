@@ -1,0 +1,187 @@
+//! `days`: each day against the day before.
+//!
+//! The course promises that the difference between two days is the lesson and nothing else. This shows the
+//! difference, in files and lines, and fails where the promise is broken (see `checks`). The crate's name is
+//! translated first. Days that nobody has written yet are skipped, so that it can be used from the first day
+//! on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::checks;
+use crate::course::{DAYS, Day};
+use crate::tree::{self, Counts, Tree};
+
+/// What became of a file from one day to the next.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Fate {
+    New,
+    Changed,
+    Same,
+    Removed,
+}
+
+/// One day against the day before.
+pub(crate) struct Comparison {
+    pub(crate) files: BTreeMap<String, Fate>,
+    pub(crate) counts: Counts,
+}
+
+impl Fate {
+    /// The word that a README uses for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Fate::New => "new",
+            Fate::Changed => "changed",
+            Fate::Same => "the same as the day before",
+            Fate::Removed => "removed",
+        }
+    }
+}
+
+/// Prints the table and the failures, for one day or for all. `false`: there were failures.
+///
+/// # Errors
+///
+/// The one day asked for does not exist, or a file cannot be read.
+pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
+    let mut notes = Vec::new();
+    let mut failures = Vec::new();
+    println!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
+    println!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
+    for day in DAYS.iter().filter(|day| only.is_none_or(|only| only == day.number)) {
+        if !day.exists(root) {
+            notes.push(format!("{} is skipped: it does not exist yet", day.name));
+            continue;
+        }
+        let after = tree::read(root, day)?;
+        let mut wrong = checks::dependencies(root, day, &after)?;
+        wrong.extend(checks::length(&after));
+        match day.before() {
+            Some(before) if !before.exists(root) => {
+                notes.push(format!("{} is not compared: {} does not exist yet", day.name, before.name));
+            }
+            before => {
+                let comparison = compare(root, before, day, &after)?;
+                print(day, &comparison);
+                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(day, before, &comparison)));
+                wrong.extend(checks::readme(root, day, &comparison));
+            }
+        }
+        failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
+    }
+    if let (Some(only), [note]) = (only, &notes[..]) {
+        bail!("day {only} cannot be shown: {note}");
+    }
+    println!();
+    for note in notes {
+        println!("note: {note}");
+    }
+    for failure in &failures {
+        println!("FAIL {failure}");
+    }
+    match failures.len() {
+        0 => println!("Each day differs from the day before by its lesson only."),
+        1 => println!("1 failure"),
+        n => println!("{n} failures"),
+    }
+    Ok(failures.is_empty())
+}
+
+/// Shows the lesson of one day: the diff of `Cargo.toml` and `src/` against the day before.
+///
+/// The suites are left out. They are new files, and read better in an editor.
+///
+/// # Errors
+///
+/// One of the two days does not exist, or git fails.
+pub(crate) fn diff(root: &Path, day: &Day) -> Result<bool> {
+    let before = day.before().context("day 1 has no day before it: all of it is new")?;
+    for day in [before, day] {
+        if !day.exists(root) {
+            bail!("day {} does not exist yet: there is no {}/Cargo.toml", day.number, day.name);
+        }
+    }
+    let lesson = |mut tree: Tree| {
+        tree.retain(|path, _| !path.starts_with("tests/"));
+        tree
+    };
+    let after = lesson(tree::read(root, day)?);
+    let old = tree::carried(root, &lesson(tree::read(root, before)?), before, day, &after);
+    tree::show_diff((before.name, &old), (day.name, &after))?;
+    Ok(true)
+}
+
+/// Without a day before, every file is new.
+fn compare(root: &Path, before: Option<&Day>, day: &Day, after: &Tree) -> Result<Comparison> {
+    let old = match before {
+        Some(before) => tree::carried(root, &tree::read(root, before)?, before, day, after),
+        None => Tree::new(),
+    };
+    let paths: BTreeSet<&String> = old.keys().chain(after.keys()).collect();
+    let fate = |path: &String| match (old.get(path), after.get(path)) {
+        (None, _) => Fate::New,
+        (_, None) => Fate::Removed,
+        (old, new) if old == new => Fate::Same,
+        _ => Fate::Changed,
+    };
+    let files = paths.into_iter().map(|path| (path.clone(), fate(path))).collect();
+    Ok(Comparison { files, counts: tree::count(&old, after)? })
+}
+
+/// A line of numbers, and under it the names behind them.
+fn print(day: &Day, comparison: &Comparison) {
+    let of = |wanted: Fate| -> Vec<&str> {
+        let files = comparison.files.iter().filter(|(_, fate)| **fate == wanted);
+        files.map(|(path, _)| path.as_str()).collect()
+    };
+    let (new, changed) = (of(Fate::New), of(Fate::Changed));
+    println!(
+        "{:17} {:>5} {:>8} {:>5}   {}   {}",
+        day.name,
+        new.len(),
+        changed.len(),
+        of(Fate::Same).len(),
+        lines(comparison, |path| path.starts_with("src/") && path != "src/main.rs"),
+        lines(comparison, |_| true),
+    );
+    for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
+        for line in wrap(&paths, 88) {
+            println!("    {sign} {line}");
+        }
+    }
+}
+
+fn lines(comparison: &Comparison, wanted: impl Fn(&str) -> bool) -> String {
+    let counts = comparison.counts.iter().filter(|(path, _)| wanted(path)).map(|(_, count)| count);
+    let (added, removed) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    format!("{:>7} {:>6}", format!("+{added}"), format!("-{removed}"))
+}
+
+/// The words in lines of at most `width`, as far as the words allow.
+fn wrap(words: &[&str], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push((*word).to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_wrapped_and_a_long_one_has_a_line_of_its_own() {
+        assert_eq!(wrap(&["a", "bc", "defghij", "k"], 4), ["a bc", "defghij", "k"]);
+        assert!(wrap(&[], 4).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! The course's own tools, run as `cargo xtask …`.
+//!
+//! The seven days are seven full copies of a growing program, and the difference between two of them
+//! is a lesson. Copies drift; these tools keep them from drifting.
+//!
+//! | command | what it does | in |
+//! |---|---|---|
+//! | `forward N` | carries a change made in day N into every later day | [`forward`] |
+//! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
+//! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
+//!
+//! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
+//! another day). [`tree`] holds a day's files in memory, [`checks`] and [`readme`] say what is wrong with
+//! them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, value_parser};
+
+mod carry;
+mod checks;
+mod course;
+mod days;
+mod forward;
+mod git;
+mod readme;
+mod soak;
+mod tree;
+
+/// The course's own tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carry a change made in day N into every later day, by a three-way merge
+    ///
+    /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
+    /// in the text becomes the later day's. Conflicts are left in the files with markers, and the exit code
+    /// is 1. Each day's README.md and src/main.rs are its own and stay behind.
+    Forward {
+        /// The day that was changed
+        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=6))]
+        day: u8,
+        /// What the change is measured against: a commit, or a tree such as `git write-tree` prints
+        #[arg(long, value_name = "REV", default_value = "HEAD")]
+        base: String,
+        /// Carry README.md and src/main.rs too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show each day against the day before, and fail where a diff is more than its lesson
+    Days {
+        /// Only this day
+        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        day: Option<u8>,
+        /// Print the lesson itself: the diff of src/ and Cargo.toml, with the crate's name translated
+        #[arg(long, requires = "day")]
+        diff: bool,
+    },
+    /// Run every suite many times on a busy machine, and report failures and times
+    Soak {
+        /// How many times each suite is run
+        #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
+        runs: u32,
+        /// Only this day's suites (may be given again)
+        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        days: Vec<u8>,
+        /// Keep every core busy with two spinning threads (the default)
+        #[arg(long, overrides_with = "no_load")]
+        load: bool,
+        /// Run on the machine as it is
+        #[arg(long, overrides_with = "load")]
+        no_load: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)`: the command did its work and found something wrong, which it has already reported.
+fn run(command: Command) -> Result<bool> {
+    let root = workspace_root(&std::env::current_dir().context("there is no current directory")?)?;
+    match command {
+        Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
+        Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
+        Command::Days { day, diff: _ } => days::run(&root, day),
+        Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),
+    }
+}
+
+/// The nearest directory from here upwards with a workspace manifest.
+///
+/// Asked of the current directory and not of the place where this program was built, so that the tool's tests
+/// can run it on a small course of their own; and not of git, so that `days` also works on an unpacked
+/// archive.
+fn workspace_root(from: &Path) -> Result<PathBuf> {
+    let is_root = |dir: &&Path| {
+        let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
+        manifest.lines().any(|line| line.trim() == "[workspace]")
+    };
+    let root = from.ancestors().find(is_root);
+    root.map(Path::to_path_buf).with_context(|| {
+        format!("no Cargo.toml with a [workspace] in {} or above: run this inside the course", from.display())
+    })
+}

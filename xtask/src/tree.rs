@@ -1,0 +1,119 @@
+//! A day's files in memory, and the differences between two such trees.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::carry;
+use crate::course::Day;
+use crate::git;
+
+/// Path (such as `src/frame.rs`) to text.
+pub(crate) type Tree = BTreeMap<String, String>;
+
+/// Path to lines added and removed.
+pub(crate) type Counts = BTreeMap<String, (usize, usize)>;
+
+/// The `Cargo.toml`, `src/` and `tests/` of a day.
+pub(crate) fn read(root: &Path, day: &Day) -> Result<Tree> {
+    let mut tree = Tree::new();
+    let dir = day.dir(root);
+    for part in ["Cargo.toml", "src", "tests"] {
+        if dir.join(part).exists() {
+            add(&mut tree, &dir, part)?;
+        }
+    }
+    Ok(tree)
+}
+
+fn add(tree: &mut Tree, dir: &Path, path: &str) -> Result<()> {
+    let full = dir.join(path);
+    if full.is_dir() {
+        for entry in fs::read_dir(&full).with_context(|| full.display().to_string())? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !is_litter(&name) {
+                add(tree, dir, &format!("{path}/{name}"))?;
+            }
+        }
+    } else {
+        let bytes = fs::read(&full).with_context(|| full.display().to_string())?;
+        tree.insert(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
+    }
+    Ok(())
+}
+
+/// What editors and proptest leave behind is not part of the course.
+fn is_litter(name: &str) -> bool {
+    name.starts_with('.') || [".bk", "~", "proptest-regressions"].iter().any(|end| name.ends_with(end))
+}
+
+/// The tree of day `from` as day `to` would have it.
+///
+/// `actual` is what day `to` has. A file that agrees without rustfmt is not given to it, which saves most of
+/// the time.
+pub(crate) fn carried(root: &Path, tree: &Tree, from: &Day, to: &Day, actual: &Tree) -> Tree {
+    let carry = |(path, text): (&String, &String)| {
+        let plain = carry::translate(text, from, to);
+        let text =
+            if actual.get(path) == Some(&plain) { plain } else { carry::carry(root, path, text, from, to) };
+        (path.clone(), text)
+    };
+    tree.iter().map(carry).collect()
+}
+
+/// Lines added and removed, by path, as `git diff` counts them. Identical files are left out.
+pub(crate) fn count(before: &Tree, after: &Tree) -> Result<Counts> {
+    let dir = write([("before", before), ("after", after)])?;
+    let args = ["diff", "--no-index", "--no-ext-diff", "--no-renames", "--numstat", "-z", "before", "after"];
+    let output = git::output(dir.path(), &args)?;
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        bail!("git diff: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    // Each file is three fields: "added TAB removed TAB", the path before, the path after (or /dev/null).
+    let text = String::from_utf8(output.stdout).context("git diff: not UTF-8")?;
+    let fields: Vec<&str> = text.split_terminator('\0').collect();
+    let mut counts = Counts::new();
+    for file in fields.chunks(3) {
+        let [numbers, old, new] = file else { bail!("git diff --numstat: cannot read {file:?}") };
+        let path = new.strip_prefix("after/").or(old.strip_prefix("before/"));
+        let mut numbers = numbers.split('\t').map(str::parse);
+        let (Some(path), Some(Ok(added)), Some(Ok(removed))) = (path, numbers.next(), numbers.next()) else {
+            bail!("git diff --numstat: cannot read {file:?}");
+        };
+        counts.insert(path.to_owned(), (added, removed));
+    }
+    Ok(counts)
+}
+
+/// Shows the diff on standard output, in git's colours and pager if that is a terminal.
+pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<()> {
+    let dir = write([before, after])?;
+    let status = Command::new("git")
+        .args(["diff", "--no-index", "--no-ext-diff", "--no-renames", "--no-prefix", before.0, after.0])
+        .current_dir(dir.path())
+        .status()
+        .context("cannot run git")?;
+    match status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => bail!("git diff: {status}"),
+    }
+}
+
+/// The trees, each in a directory of its name.
+fn write(trees: [(&str, &Tree); 2]) -> Result<TempDir> {
+    let dir = tempfile::tempdir()?;
+    for (name, tree) in trees {
+        let top = dir.path().join(name);
+        fs::create_dir(&top)?;
+        for (path, text) in tree {
+            let full = top.join(path);
+            fs::create_dir_all(full.parent().unwrap_or(&top))?;
+            fs::write(full, text)?;
+        }
+    }
+    Ok(dir)
+}

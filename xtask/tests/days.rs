@@ -1,0 +1,171 @@
+//! `cargo xtask days`: a course that is in order, and then each thing that can be wrong with it.
+
+mod scratch;
+
+use scratch::{Course, Ran};
+
+const DAYS: [&str; 2] = ["day1-codec", "day2-client"];
+const TABLE: &str = "# CRATE\n\n## Files of today\n\n| file | | what for |\n|---|---|---|\n";
+const SUPPORT: &str = "pub fn one() {}\n\npub fn two() {}\n";
+
+/// Two days in order: the second adds `client.rs`, its suite, and a line to `tests/support/mod.rs`.
+fn course() -> Course {
+    let course = Course::new();
+    for day in DAYS {
+        course
+            .write(&format!("{day}/Cargo.toml"), &format!("[package]\nname = \"{day}\"\n\n[dependencies]\n"));
+    }
+    course.write_in(&DAYS, "src/main.rs", "fn main() { CRATE::run() }\n");
+    course.write_in(&DAYS, "src/frame.rs", "//! As in CRATE.\n");
+    course.write_in(&DAYS, "tests/day1_codec.rs", "use CRATE::Frame;\n");
+    course.write_in(&DAYS, "tests/support/deadline.rs", "pub fn within() {}\n");
+    course.write("day1-codec/tests/support/mod.rs", SUPPORT);
+    course.write("day1-codec/src/lib.rs", "pub mod frame;\n");
+    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/frame.rs` | new | frames |\n"));
+
+    course.write("day2-client/tests/support/mod.rs", &SUPPORT.replace("\n\n", "\n\npub fn half() {}\n\n"));
+    course.write("day2-client/src/lib.rs", "pub mod client;\npub mod frame;\n");
+    course.write("day2-client/src/client.rs", "//! The client.\n");
+    course.write("day2-client/tests/day2_client.rs", "use day2_client::Client;\n");
+    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}| `src/client.rs` | new | calls |\n"));
+    course
+}
+
+#[track_caller]
+fn assert_only_failure(ran: &Ran, words: &[&str]) {
+    assert!(!ran.ok, "it passed");
+    let failures = ran.text.lines().filter(|line| line.starts_with("FAIL")).count();
+    assert!(
+        ran.says(&[&["FAIL"], words].concat()) && failures == 1,
+        "expected {words:?} only:\n{}",
+        ran.text
+    );
+}
+
+#[test]
+fn a_course_in_order_passes_and_days_not_written_yet_are_skipped() {
+    let ran = course().xtask(&["days"]);
+    assert!(ran.ok, "{}", ran.text);
+    // New, changed, same; lines in src/ without main.rs; all lines.
+    assert!(ran.says(&["day2-client", " 2 ", " 2 ", " 5 ", "+2     -0", "+5     -0"]), "{}", ran.text);
+    assert!(ran.says(&["+ src/client.rs tests/day2_client.rs"]), "{}", ran.text);
+    assert!(ran.says(&["~ src/lib.rs tests/support/mod.rs"]), "{}", ran.text);
+    assert!(ran.says(&["note", "day3-service", "skipped"]), "{}", ran.text);
+}
+
+#[test]
+fn one_day_is_shown_alone() {
+    let course = course();
+    let ran = course.xtask(&["days", "2"]);
+    assert!(ran.ok && ran.says(&["day2-client"]) && !ran.says(&["day1-codec"]), "{}", ran.text);
+    let ran = course.xtask(&["days", "3"]);
+    assert!(!ran.ok && ran.says(&["day 3 cannot be shown", "does not exist"]), "{}", ran.text);
+}
+
+#[test]
+fn the_diff_is_the_lesson_without_the_name() {
+    let ran = course().xtask(&["days", "2", "--diff"]);
+    assert!(ran.ok, "{}", ran.text);
+    assert!(ran.says(&["+pub mod client;"]) && ran.says(&["+//! The client."]), "{}", ran.text);
+    for silent in ["frame.rs", "main.rs", "Cargo.toml", "tests/"] {
+        assert!(!ran.text.contains(silent), "{silent} is no part of it:\n{}", ran.text);
+    }
+}
+
+#[test]
+fn a_file_that_the_day_does_not_teach_may_not_differ() {
+    let course = course();
+    course.write("day2-client/src/frame.rs", "//! As in day2_client, and more.\n");
+    let row = "| `src/client.rs` | new | calls |\n| `src/frame.rs` | changed | no |\n";
+    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{row}"));
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/frame.rs", "day 2 does not teach it"]);
+}
+
+#[test]
+fn a_file_that_is_not_in_the_course_table_may_not_be_new() {
+    let course = course();
+    course.write("day2-client/src/extra.rs", "");
+    let rows = "| `src/client.rs` | new | calls |\n| `src/extra.rs` | new | no |\n";
+    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/extra.rs", "course table"]);
+}
+
+#[test]
+fn a_carried_suite_may_not_differ() {
+    let course = course();
+    course.write("day2-client/tests/day1_codec.rs", "use day2_client::{Client, Frame};\n");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/day1_codec.rs", "carried"]);
+}
+
+#[test]
+fn a_carried_suite_may_not_be_missing() {
+    let course = course();
+    course.remove("day2-client/tests/day1_codec.rs");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/day1_codec.rs", "only add"]);
+}
+
+#[test]
+fn shared_test_helpers_may_not_change() {
+    let course = course();
+    course.write("day2-client/tests/support/deadline.rs", "pub fn within(_: u8) {}\n");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/support/deadline.rs", "carried"]);
+}
+
+#[test]
+fn the_helpers_module_may_only_gain_lines() {
+    let course = course();
+    course.write("day2-client/tests/support/mod.rs", "pub fn one() {}\n\npub fn three() {}\n");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/support/mod.rs", "only gain lines"]);
+}
+
+#[test]
+fn a_source_file_may_not_go_away() {
+    let course = course();
+    course.remove("day2-client/src/frame.rs");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/frame.rs", "only add"]);
+}
+
+#[test]
+fn a_day_stands_on_no_other_crate() {
+    let course = course();
+    let manifest = course.read("day2-client/Cargo.toml");
+    for dependency in [
+        "day1-codec = { path = \"../day1-codec\" }",
+        "day1-codec.workspace = true",
+        "shared.workspace = true",
+        "[target.'cfg(unix)'.dev-dependencies]\nother = { path = \"../other\" }",
+    ] {
+        course.write("Cargo.toml", "[workspace]\n[workspace.dependencies]\nshared = { path = \"shared\" }\n");
+        course.write("day2-client/Cargo.toml", &format!("{manifest}{dependency}\n"));
+        assert_only_failure(&course.xtask(&["days"]), &["day2-client/Cargo.toml", "another crate"]);
+    }
+}
+
+#[test]
+fn the_readme_says_what_the_diff_says() {
+    let course = course();
+    let good = "| `src/client.rs` | new | calls |\n";
+    for (rows, words) in [
+        ("", ["src/client.rs", "not listed"]),
+        ("| `src/client.rs` | changed | calls |\n", ["src/client.rs", "but it is new"]),
+        (&format!("{good}| `src/frame.rs` | changed | no |\n"), ["src/frame.rs", "the same as"]),
+        (&format!("{good}| `src/pending.rs` | new | no |\n"), ["src/pending.rs", "not there"]),
+        (&format!("{good}{good}"), ["src/client.rs", "twice"]),
+    ] {
+        course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
+        assert_only_failure(&course.xtask(&["days"]), &[&["day2-client/README.md"][..], &words].concat());
+    }
+    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{good}| `src/lib.rs` | changed | the map |\n"));
+    assert!(course.xtask(&["days"]).ok, "lib.rs may be listed");
+    course.remove("day2-client/README.md");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/README.md", "Files of today"]);
+}
+
+#[test]
+fn a_file_may_not_be_too_long() {
+    let course = course();
+    course.write_in(&DAYS, "src/frame.rs", &"//\n".repeat(300));
+    assert!(course.xtask(&["days"]).ok);
+    course.write("day2-client/src/client.rs", &"//\n".repeat(301));
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client.rs", "301 lines"]);
+}
