@@ -37,7 +37,7 @@ pub(crate) const DAYS: [Day; 7] = [
         ],
         changed: &[],
     },
-    Day { number: 2, name: "day2-client", new: &["client.rs", "pending.rs"], changed: &[] },
+    Day { number: 2, name: "day2-client", new: &["client.rs", "dispatch.rs", "pending.rs"], changed: &[] },
     Day { number: 3, name: "day3-service", new: &["service.rs"], changed: &[] },
     Day {
         number: 4,
