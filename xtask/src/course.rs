@@ -43,7 +43,7 @@ pub(crate) const DAYS: [Day; 7] = [
         number: 4,
         name: "day4-timeout",
         new: &["deadline.rs"],
-        changed: &["client.rs", "connection.rs", "handshake.rs", "pending.rs", "server.rs"],
+        changed: &["client.rs", "connection.rs", "dispatch.rs", "handshake.rs", "pending.rs", "server.rs"],
     },
     Day {
         number: 5,
