@@ -122,7 +122,8 @@ where
             Ok((codec, options))
         }
         Err(Error::Handshake(reason)) => {
-            refuse(writer, &reason).await?;
+            // Whether or not it was still there to be told, this is why it is refused.
+            refuse(writer, &reason).await.ok();
             Err(Error::Handshake(reason))
         }
         Err(error) => Err(error),

