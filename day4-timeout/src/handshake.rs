@@ -42,12 +42,25 @@ pub struct Options {
     codecs: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     handle_timeout_ms: Option<u64>,
-    #[serde(skip)]
+    #[serde(skip, default = "default_connect_timeout")]
     pub(crate) connect_timeout: Duration,
-    #[serde(skip)]
+    #[serde(skip, default = "default_call_timeout")]
     pub(crate) call_timeout: Duration,
-    #[serde(skip)]
+    #[serde(skip, default = "default_write_timeout")]
     pub(crate) write_timeout: Duration,
+}
+
+// What was not sent is the default, not zero.
+fn default_connect_timeout() -> Duration {
+    DEFAULT_CONNECT_TIMEOUT
+}
+
+fn default_call_timeout() -> Duration {
+    DEFAULT_CALL_TIMEOUT
+}
+
+fn default_write_timeout() -> Duration {
+    DEFAULT_WRITE_TIMEOUT
 }
 
 impl Default for Options {
@@ -72,10 +85,10 @@ impl Options {
         self
     }
 
-    /// Asks the server to stop handlers after this time, in whole milliseconds. The server's own limit
-    /// holds as well: the smaller one wins. Default: no wish.
+    /// Asks the server to stop handlers after this time, rounded up to whole milliseconds. The server's own
+    /// limit holds as well: the smaller one wins. Default: no wish.
     pub fn handle_timeout(mut self, after: Duration) -> Self {
-        self.handle_timeout_ms = Some(after.as_millis().try_into().unwrap_or(u64::MAX));
+        self.handle_timeout_ms = Some(after.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
         self
     }
 
@@ -184,6 +197,9 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     reason: &str,
 ) -> Result<(), Error> {
+    if writer.needs_flush() {
+        return writer.flush().await; // an answer that is under way cannot be taken back
+    }
     send(writer, &Accepted { codec: None, error: Some(reason.to_owned()) }).await
 }
 
