@@ -158,7 +158,7 @@ where
         match result {
             Err(Error::Io(_) | Error::Disconnected(_)) => return,
             Err(reason) => {
-                self.writer.queue(&Header::goodbye(reason.to_string()), Bytes::new()).unwrap_or(())
+                self.writer.queue(&Header::goodbye(reason.to_string()), Bytes::new()).ok();
             }
             Ok(()) => {}
         }
