@@ -735,7 +735,7 @@ fn a_refused_handshake_is_a_typed_error_for_the_client() {
     });
 }
 
-/// Both sides of the library's own handshake agree, and the server learns the options.
+/// Both sides of the library's own handshake agree, and the server learns the options that were sent.
 #[test]
 fn offer_and_accept_agree() {
     run(async || {
@@ -753,7 +753,9 @@ fn offer_and_accept_agree() {
 
         let (offered, accepted) = within("the handshake", async { tokio::join!(offered, accepted) }).await;
         let (codec, seen) = accepted.unwrap();
-        assert_eq!((offered.unwrap(), codec, seen), (Codec::Json, Codec::Json, options));
+        assert_eq!((offered.unwrap(), codec), (Codec::Json, Codec::Json));
+        let sent = |options: &Options| serde_json::to_value(options).unwrap();
+        assert_eq!(sent(&seen), sent(&options));
     });
 }
 
@@ -1127,7 +1129,7 @@ fn one_call_more_than_max_in_flight_is_refused() {
 /// A peer that sends without reading is stopped, so the server's memory does not grow; and when it reads
 /// again it gets every reply.
 ///
-/// Replies that nobody reads pile up somewhere. A server that goes on reading piles them up in its own memory.
+/// Replies that nobody reads pile up somewhere. A server that goes on reading piles them up in its memory.
 ///
 /// Hint: do not read further requests while many bytes are queued. TCP stops the peer then.
 #[test]
