@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::error::in_short;
 use crate::{Codec, Error, FrameReader, FrameWriter};
 
 /// The number that every connection starts with: whoever sends another one does not speak this protocol.
@@ -121,7 +122,8 @@ where
             Ok((codec, options))
         }
         Err(Error::Handshake(reason)) => {
-            refuse(writer, &reason).await?;
+            // Whether or not it was still there to be told, this is why it is refused.
+            refuse(writer, &reason).await.ok();
             Err(Error::Handshake(reason))
         }
         Err(error) => Err(error),
@@ -130,7 +132,7 @@ where
 
 /// Answers `{"error":"…"}`.
 async fn refuse<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>, reason: &str) -> Result<(), Error> {
-    send(writer, &Accepted { codec: None, error: Some(reason.to_owned()) }).await
+    send(writer, &Accepted { codec: None, error: Some(in_short(reason)) }).await
 }
 
 async fn read_options<R: AsyncRead + Unpin>(

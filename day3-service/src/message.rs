@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::error::in_short;
 use crate::{Codec, Error, FrameReader, FrameWriter};
 
 /// Which call a message belongs to, and how it went.
@@ -29,9 +30,9 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of the last message before a connection is closed.
-    pub fn goodbye(reason: impl Into<String>) -> Header {
-        Header { service_method: String::new(), seq: 0, error: Some(reason.into()) }
+    /// The header of the last message before a connection is closed. A long reason is cut short.
+    pub fn goodbye(reason: impl AsRef<str>) -> Header {
+        Header { service_method: String::new(), seq: 0, error: Some(in_short(reason.as_ref())) }
     }
 }
 

@@ -78,3 +78,10 @@ pub enum Error {
         after: Duration,
     },
 }
+
+/// A reason, as it is told to a peer. It may quote what that very peer sent, so it is cut short: the answer
+/// must fit a frame whatever came in.
+pub(crate) fn in_short(reason: &str) -> String {
+    const MAX_CHARS: usize = 500;
+    reason.char_indices().nth(MAX_CHARS).map_or(reason.to_owned(), |(end, _)| format!("{}…", &reason[..end]))
+}

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::deadline::{DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_WRITE_TIMEOUT};
+use crate::error::in_short;
 use crate::{Codec, Error, FrameReader, FrameWriter};
 
 /// The number that every connection starts with: whoever sends another one does not speak this protocol.
@@ -185,7 +186,8 @@ where
             Ok((codec, options))
         }
         Err(Error::Handshake(reason)) => {
-            refuse(writer, &reason).await?;
+            // Whether or not it was still there to be told, this is why it is refused.
+            refuse(writer, &reason).await.ok();
             Err(Error::Handshake(reason))
         }
         Err(error) => Err(error),
@@ -200,7 +202,7 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
     if writer.needs_flush() {
         return writer.flush().await; // an answer that is under way cannot be taken back
     }
-    send(writer, &Accepted { codec: None, error: Some(reason.to_owned()) }).await
+    send(writer, &Accepted { codec: None, error: Some(in_short(reason)) }).await
 }
 
 async fn read_options<R: AsyncRead + Unpin>(

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::deadline::{DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_WRITE_TIMEOUT};
+use crate::error::in_short;
 use crate::{Codec, Error, FrameReader, FrameWriter};
 
 /// The number that every connection starts with: whoever sends another one does not speak this protocol.
@@ -42,12 +43,25 @@ pub struct Options {
     codecs: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     handle_timeout_ms: Option<u64>,
-    #[serde(skip)]
+    #[serde(skip, default = "default_connect_timeout")]
     pub(crate) connect_timeout: Duration,
-    #[serde(skip)]
+    #[serde(skip, default = "default_call_timeout")]
     pub(crate) call_timeout: Duration,
-    #[serde(skip)]
+    #[serde(skip, default = "default_write_timeout")]
     pub(crate) write_timeout: Duration,
+}
+
+// What was not sent is the default, not zero.
+fn default_connect_timeout() -> Duration {
+    DEFAULT_CONNECT_TIMEOUT
+}
+
+fn default_call_timeout() -> Duration {
+    DEFAULT_CALL_TIMEOUT
+}
+
+fn default_write_timeout() -> Duration {
+    DEFAULT_WRITE_TIMEOUT
 }
 
 impl Default for Options {
@@ -72,10 +86,10 @@ impl Options {
         self
     }
 
-    /// Asks the server to stop handlers after this time, in whole milliseconds. The server's own limit
-    /// holds as well: the smaller one wins. Default: no wish.
+    /// Asks the server to stop handlers after this time, rounded up to whole milliseconds. The server's own
+    /// limit holds as well: the smaller one wins. Default: no wish.
     pub fn handle_timeout(mut self, after: Duration) -> Self {
-        self.handle_timeout_ms = Some(after.as_millis().try_into().unwrap_or(u64::MAX));
+        self.handle_timeout_ms = Some(after.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
         self
     }
 
@@ -172,7 +186,8 @@ where
             Ok((codec, options))
         }
         Err(Error::Handshake(reason)) => {
-            refuse(writer, &reason).await?;
+            // Whether or not it was still there to be told, this is why it is refused.
+            refuse(writer, &reason).await.ok();
             Err(Error::Handshake(reason))
         }
         Err(error) => Err(error),
@@ -184,7 +199,10 @@ pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     reason: &str,
 ) -> Result<(), Error> {
-    send(writer, &Accepted { codec: None, error: Some(reason.to_owned()) }).await
+    if writer.needs_flush() {
+        return writer.flush().await; // an answer that is under way cannot be taken back
+    }
+    send(writer, &Accepted { codec: None, error: Some(in_short(reason)) }).await
 }
 
 async fn read_options<R: AsyncRead + Unpin>(

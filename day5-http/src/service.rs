@@ -264,18 +264,16 @@ impl Handler for ServiceMap {
 
 /// Splits `"Service.method"`.
 fn parse(service_method: &str) -> anyhow::Result<(&str, &str)> {
-    let names = service_method.split_once('.');
-    names
+    service_method
+        .split_once('.')
         .filter(|(service, method)| check_name(service).and(check_name(method)).is_ok())
         .ok_or_else(|| anyhow!("malformed method {service_method:?}: expected \"Service.method\""))
 }
 
 fn unknown<'a>(what: &str, name: &str, has: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
     let known: Vec<_> = known.collect();
-    anyhow!(
-        "unknown {what} {name:?}: {has} {}",
-        if known.is_empty() { "none".into() } else { known.join(", ") }
-    )
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    anyhow!("unknown {what} {name:?}: {has} {known}")
 }
 
 fn fail(error: anyhow::Error) -> HandlerFuture {
@@ -283,9 +281,8 @@ fn fail(error: anyhow::Error) -> HandlerFuture {
 }
 
 fn check_name(name: &str) -> Result<(), ServiceError> {
-    let mut chars = name.chars();
-    let first = chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic());
-    if first && chars.all(|c| c == '_' || c.is_ascii_alphanumeric()) {
+    let starts_well = name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
+    if starts_well && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) {
         return Ok(());
     }
     Err(ServiceError::BadName(name.to_owned()))
@@ -293,10 +290,8 @@ fn check_name(name: &str) -> Result<(), ServiceError> {
 
 /// `alloc::vec::Vec<demo::Sum>` → `Vec<Sum>`.
 fn short_type_name(full: &str) -> String {
-    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let mut short = String::new();
-    for part in full.split_inclusive(|c| !is_path(c)) {
-        short.push_str(part.rsplit("::").next().unwrap_or(part));
-    }
-    short
+    // The braces: a type inside of an async block has a path such as `main::{{closure}}::Sum`.
+    let is_path = |c: char| c.is_alphanumeric() || "_:{}".contains(c);
+    let parts = full.split_inclusive(|c| !is_path(c));
+    parts.map(|part| part.rsplit("::").next().unwrap_or(part)).collect()
 }

@@ -13,14 +13,16 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::{deadline, limit};
@@ -47,6 +49,8 @@ const SHUTTING_DOWN: &str = "the server is shutting down";
 pub(crate) struct Admission {
     /// Why this connection is not served.
     pub(crate) refused: Option<String>,
+    /// Its place among the connections of the server. It is free again when this is dropped.
+    pub(crate) _place: Option<Arc<OwnedSemaphorePermit>>,
     /// Fires when the server shuts down: finish what is in flight, and end.
     pub(crate) shutdown: CancellationToken,
 }
@@ -133,47 +137,44 @@ where
     W: AsyncWrite + Unpin,
 {
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let mut shutdown = pin!(shutdown.cancelled());
         loop {
             if self.draining && self.running.is_empty() && !self.writer.needs_flush() {
                 return Ok(());
             }
-            let write_by = match self.writer.needs_flush() {
-                true => *self.write_by.get_or_insert_with(|| deadline(self.server.write_timeout)),
-                false => Instant::now(),
-            };
             // In this order (`biased`): as long as requests or outcomes are at hand, collect their replies;
             // when nothing is, write them all at once. That makes the batches, with no timer and no delay.
             // Each of them is cancellation-safe, so those that lose lose nothing.
             tokio::select! {
                 biased;
-                message = self.reader.read(), if self.writer.queued() < MAX_QUEUED_BYTES => match message? {
+                message = self.reader.read(), if self.has_room() => match message? {
                     Some(message) => self.start(message).await?,
                     None => return Ok(()),
                 },
-                Some(done) = self.in_flight.join_next(), if !self.in_flight.is_empty() => {
+                Some(ended) = self.in_flight.join_next_with_id(), if !self.in_flight.is_empty() => {
                     // A task does not panic, as its handler's panics are caught; but it may have been
                     // cancelled, even at the moment when it was done. Then nobody waits for the reply.
-                    if let Ok(done) = done
-                        && self.running.remove(&done.0.seq).is_some()
+                    if let Ok((id, done)) = ended
+                        && self.running.get(&done.0.seq).is_some_and(|task| task.id() == id)
                     {
+                        self.running.remove(&done.0.seq);
                         self.queue_reply(done)?;
                     }
                 }
-                // One step at a time: every byte that the client takes gives it new time for the next.
-                flushed = self.writer.flush_step(), if self.writer.needs_flush() => {
-                    flushed?;
-                    self.write_by = None;
-                }
-                () = sleep_until(write_by), if self.writer.needs_flush() => {
-                    let after = self.server.write_timeout;
-                    return Err(Error::Timeout { what: "writing a reply", after });
-                }
-                () = shutdown.cancelled(), if !self.draining => {
+                flushed = write_step(&mut self.writer, &mut self.write_by, self.server.write_timeout),
+                    if self.writer.needs_flush() => flushed?,
+                () = &mut shutdown, if !self.draining => {
                     self.draining = true;
                     self.writer.queue(&Header::goodbye(SHUTTING_DOWN), Bytes::new())?;
                 }
             }
         }
+    }
+
+    /// Whether to read on: only while the client takes its replies, and only while handlers that it has
+    /// cancelled go as fast as new ones come. Else "call, cancel, call, cancel, ..." would pile up tasks.
+    fn has_room(&self) -> bool {
+        self.writer.queued() < MAX_QUEUED_BYTES && self.in_flight.len() <= self.server.max_in_flight
     }
 
     /// Starts the handler of one request, and answers at once if it is ready at once.
@@ -259,6 +260,19 @@ where
     }
 }
 
+/// One step of writing: every byte that the client takes gives it new time for the next.
+async fn write_step<W: AsyncWrite + Unpin>(
+    writer: &mut MessageWriter<W>,
+    write_by: &mut Option<Instant>,
+    after: Duration,
+) -> Result<(), Error> {
+    let by = *write_by.get_or_insert_with(|| deadline(after));
+    let step = timeout_at(by, writer.flush_step()).await;
+    step.unwrap_or(Err(Error::Timeout { what: "writing a reply", after }))?;
+    *write_by = None;
+    Ok(())
+}
+
 /// A call of the handler. A panic in it, now or at whichever poll, becomes an error.
 struct Call(Option<HandlerFuture>);
 
@@ -278,5 +292,13 @@ impl Future for Call {
             .as_mut()
             .and_then(|future| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).ok());
         polled.unwrap_or_else(|| Poll::Ready(Err(anyhow::anyhow!("the handler panicked"))))
+    }
+}
+
+/// A handler that is stopped may panic as well, in a guard's `Drop`. Its call is answered all the same.
+impl Drop for Call {
+    fn drop(&mut self) {
+        let future = self.0.take();
+        catch_unwind(AssertUnwindSafe(|| drop(future))).ok();
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -143,7 +144,8 @@ impl Server {
     /// refuses new calls, and waits for those in flight until the grace period is over.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if calls were still in flight then. They were aborted.
+    /// [`Error::Timeout`] if a connection was still open then, most likely for a call in flight. It was
+    /// aborted, and its handlers with it.
     ///
     /// # Cancel safety
     /// As [`serve`](Server::serve).
@@ -219,6 +221,7 @@ where
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let max = server.max_connections;
+    let places = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let shutdown = CancellationToken::new();
     let mut signal = pin!(signal);
@@ -232,9 +235,11 @@ where
                 () = &mut signal => break 'accepting,
             }
         };
-        let full = connections.len() >= max;
-        let refused = full.then(|| format!("the server is full: {max} connections are open"));
-        connections.spawn(serve_one(io, Admission { refused, shutdown: shutdown.clone() }));
+        // A connection that is refused takes no place: it must not make the server look full.
+        let place = Arc::clone(&places).try_acquire_owned().ok().map(Arc::new);
+        let refused = place.is_none().then(|| format!("the server is full: {max} connections are open"));
+        let admission = Admission { refused, _place: place, shutdown: shutdown.child_token() };
+        connections.spawn(serve_one(io, admission));
     }
 
     // Close the door first: whoever comes now finds another server, instead of waiting in front of this one.

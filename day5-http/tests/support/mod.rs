@@ -1,6 +1,7 @@
 //! What the suites share: deadlines, a raw peer that knows nothing of the library, faulty streams.
 #![allow(dead_code, unreachable_pub)] // every suite uses a part of it
 
+pub mod arith;
 pub mod io;
 pub mod peer;
 
