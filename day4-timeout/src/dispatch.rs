@@ -15,11 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::connection::CANCEL;
 use crate::deadline::limit;
+use crate::frame::DEFAULT_MAX_FRAME_LEN;
 use crate::pending::{DEFAULT_MAX_PENDING, Pending};
 use crate::{Error, Header, MessageReader, MessageWriter};
 
-/// How long a client that gives up on a connection tries to tell the server why.
+/// How long a client that gives up on a connection tries to tell the server why, and how much it reads and
+/// throws away meanwhile: closing a socket with unread bytes takes back what was sent last.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
+const GOODBYE_BYTES: usize = 2 * DEFAULT_MAX_FRAME_LEN;
 
 /// A message on its way to the task.
 #[derive(Debug)]
@@ -64,16 +67,25 @@ impl<Io: AsyncRead + AsyncWrite> Dispatch<Io> {
             error = read_replies(&mut self.reader, &self.pending) => error,
             error = write_requests(&mut self.writer, &self.pending, self.write_timeout, requests) => error,
         };
-        self.pending.fail_all(&error.to_string());
         tracing::debug!(%error, "connection ended");
+        let reason = match &error {
+            Error::Disconnected(reason) => reason.clone(),
+            error => error.to_string(),
+        };
+        self.pending.fail_all(&reason);
         if matches!(error, Error::Protocol(_) | Error::FrameTooLarge { .. }) {
-            let goodbye = Header::goodbye(error.to_string());
-            let flushed = async {
-                self.writer.queue(&goodbye, Bytes::new())?;
-                self.writer.shutdown().await
-            };
-            tokio::time::timeout(GOODBYE_TIME, flushed).await.ok();
+            self.say_goodbye(reason).await;
         }
+    }
+
+    /// Tells the server why this ends. It may be in the middle of a long write, and reads only after that.
+    async fn say_goodbye(&mut self, reason: String) {
+        let last_words = async {
+            self.writer.queue(&Header::goodbye(reason), Bytes::new()).ok();
+            self.writer.shutdown().await.ok();
+            self.reader.discard(GOODBYE_BYTES).await;
+        };
+        tokio::time::timeout(GOODBYE_TIME, last_words).await.ok();
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Go finds the methods of a type by reflection, when the program runs; a method with a wrong type is found
 //! out at its first call, if at all. Rust has no reflection, so the table is written down when the program
-//! is compiled: by hand with [`ServiceBuilder::method`], or by [`service!`](crate::service) from a list of
+//! is compiled: by hand with [`ServiceBuilder::method`], or by [`service!`](crate::service!) from a list of
 //! names. A method that does not fit does not compile.
 
 use std::any::type_name;
@@ -120,7 +120,7 @@ impl fmt::Debug for Method {
     }
 }
 
-/// A named set of methods. Made by [`service!`](crate::service) or [`Service::builder`].
+/// A named set of methods. Made by [`service!`](crate::service!) or [`Service::builder`].
 #[derive(Debug)]
 pub struct Service {
     name: String,

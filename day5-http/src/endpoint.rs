@@ -10,12 +10,17 @@
 //! is checked when it is parsed, and whoever holds one holds a good one.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::deadline::limit;
 use crate::{Client, Error, Options};
+
+/// The limit for the name of a host, in bytes, as in the domain name system.
+pub const MAX_HOST_LEN: usize = 253;
+/// The limit for the path of a Unix socket, in bytes, as on Linux.
+pub const MAX_SOCKET_PATH_LEN: usize = 107;
 
 /// Where a server can be reached.
 ///
@@ -61,7 +66,7 @@ impl Address {
 
     /// Whether this is `0.0.0.0` or `[::]`: a good address to listen on, but none to connect to.
     pub fn is_unspecified(&self) -> bool {
-        self.0.parse().is_ok_and(|addr: SocketAddr| addr.ip().is_unspecified())
+        self.0.parse().is_ok_and(|addr: SocketAddr| addr.ip().to_canonical().is_unspecified())
     }
 
     fn parse(text: &str) -> Result<Address, &'static str> {
@@ -70,9 +75,11 @@ impl Address {
             return Err("the port is not a number from 1 to 65535");
         }
         let is_name_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if let Some(v6) = host.strip_prefix('[') {
-            let v6 = v6.strip_suffix(']').ok_or("the bracket is not closed")?;
-            v6.parse::<Ipv6Addr>().map_err(|_| "no IPv6 address in the brackets")?;
+        if host.len() > MAX_HOST_LEN {
+            return Err("the host is longer than 253 characters");
+        } else if host.starts_with('[') {
+            // With the port: this type knows the scope of a link-local address, as in `[fe80::1%2]:80`.
+            text.parse::<SocketAddrV6>().map_err(|_| "no IPv6 address in the brackets")?;
         } else if host.is_empty() {
             return Err("the host is missing");
         } else if host.contains(':') {
@@ -93,6 +100,9 @@ impl SocketPath {
     fn parse(text: &str) -> Result<SocketPath, &'static str> {
         if !text.starts_with('/') {
             return Err("the path is not absolute");
+        }
+        if text.len() > MAX_SOCKET_PATH_LEN {
+            return Err("the path is longer than 107 bytes");
         }
         // Endpoints travel in HTTP headers, in lists with commas between them.
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
@@ -158,7 +168,10 @@ impl Client {
     pub async fn dial(endpoint: &Endpoint, options: &Options) -> Result<Client, Error> {
         match endpoint {
             Endpoint::Tcp(address) => Client::connect(address.as_str(), options).await,
-            Endpoint::Http(address) => Client::connect_http(address.as_str(), options).await,
+            Endpoint::Http(address) => {
+                let host = address.as_str();
+                Client::connect_http_host(host, Some(host), options).await
+            }
             Endpoint::Unix(path) => {
                 limit("connecting", options.connect_timeout, dial_unix(path.as_path(), options)).await
             }

@@ -14,21 +14,24 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::ToSocketAddrs;
+use tokio::task::JoinSet;
 
 use crate::client::open_tcp;
 use crate::connection::{self, Admission};
 use crate::deadline::limit;
+use crate::error::in_short;
 use crate::server::accept_loop;
 use crate::{Client, Error, Listener, Options, Server, debug};
 
@@ -37,22 +40,35 @@ pub const RPC_PATH: &str = "/_rrpc_";
 /// Where `GET` leads to the [debug page](crate::debug).
 pub const DEBUG_PATH: &str = "/debug/rrpc";
 
+/// The limit for the header of an HTTP request or answer, in bytes.
+pub const MAX_HTTP_HEADER_LEN: usize = 16 * 1024;
 /// How much of a refusal's text a client reads, in bytes.
 const MAX_REFUSAL_LEN: usize = 4 * 1024;
+/// How long a page that is on its way may take once the server shuts down.
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Connects to a server's HTTP port and shakes hands.
     ///
     /// # Errors
-    /// As [`connect`](Client::connect), and [`Error::Handshake`] if the HTTP server does not answer the
-    /// `CONNECT` with a 2xx status.
+    /// As [`connect`](Client::connect), and [`Error::Handshake`] if the answer to the `CONNECT` has no 2xx
+    /// status, or is no HTTP at all.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn connect_http(addr: impl ToSocketAddrs, options: &Options) -> Result<Client, Error> {
+        Client::connect_http_host(addr, None, options).await
+    }
+
+    /// `host` is what the caller calls the server: one port may serve many hosts.
+    pub(crate) async fn connect_http_host(
+        addr: impl ToSocketAddrs,
+        host: Option<&str>,
+        options: &Options,
+    ) -> Result<Client, Error> {
         limit("connecting", options.connect_timeout, async {
             let io = open_tcp(addr).await?;
-            let host = io.peer_addr()?.to_string();
+            let host = host.map_or(io.peer_addr()?.to_string(), str::to_owned);
             Client::shake_hands(connect(io, &host).await?, options).await
         })
         .await
@@ -64,29 +80,36 @@ async fn connect<Io>(io: Io, host: &str) -> Result<TokioIo<Upgraded>, Error>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, http) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
-    let mut http = pin!(http.with_upgrades());
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    builder.max_buf_size(MAX_HTTP_HEADER_LEN);
+    let (mut sender, http) = builder.handshake(TokioIo::new(io)).await.map_err(broken)?;
+    // hyper's side of the connection is a task until the stream is handed over. It ends with this set.
+    let mut driver = JoinSet::new();
+    driver.spawn(http.with_upgrades());
+
     let request = Request::connect(RPC_PATH).header(HOST, host).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| Error::Protocol(error.to_string()))?;
-    // hyper's connection does the work, so it must be polled beside whatever waits for it.
-    let response = tokio::select! {
-        response = sender.send_request(request) => response.map_err(broken)?,
-        ended = &mut http => return Err(ended.err().map_or_else(closed, broken)),
-    };
+    let response = sender.send_request(request).await.map_err(broken)?;
     // The status code decides, never the words behind it.
     let status = response.status();
     if !status.is_success() {
-        let text = tokio::select! {
-            body = Limited::new(response, MAX_REFUSAL_LEN).collect() => body.map(http_body_util::Collected::to_bytes),
-            _ = &mut http => Ok(Bytes::new()),
-        };
-        let text = text.unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        return Err(Error::Handshake(format!("the HTTP server answered {status}: {}", text.trim())));
+        let text = read_refusal(response.into_body()).await;
+        return Err(Error::Handshake(format!(
+            "the HTTP server answered {status}: {}",
+            in_short(text.trim())
+        )));
     }
-    let (ended, upgraded) = tokio::join!(http, hyper::upgrade::on(response));
-    ended.map_err(broken)?;
-    Ok(TokioIo::new(upgraded.map_err(broken)?))
+    Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(broken)?))
+}
+
+async fn read_refusal(mut body: Incoming) -> String {
+    let mut text = Vec::new();
+    while text.len() < MAX_REFUSAL_LEN
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        text.extend(frame.into_data().unwrap_or_default());
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 impl Server {
@@ -135,18 +158,21 @@ where
         };
         Ok::<_, Infallible>(response)
     });
-    {
+    // One limit for all of the HTTP: a client that sends its header byte by byte, one that asks for page
+    // after page, and one that does not read them. Whoever is here for calls is done with it in no time.
+    limit("the CONNECT", server.handshake_timeout, async {
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(server.handshake_timeout);
+        builder.max_buf_size(MAX_HTTP_HEADER_LEN).keep_alive(admission.refused.is_none());
         let mut http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
         tokio::select! {
-            ended = &mut http => ended.map_err(broken)?,
+            ended = &mut http => ended.map_err(broken),
             () = admission.shutdown.cancelled() => {
                 http.as_mut().graceful_shutdown();
-                http.await.map_err(broken)?;
+                limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(broken) }).await
             }
         }
-    }
+    })
+    .await?;
     let upgrade: Option<OnUpgrade> = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
     match upgrade {
         Some(upgrade) => {
@@ -208,9 +234,8 @@ pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
 }
 
 fn broken(error: hyper::Error) -> Error {
+    if error.is_parse() || error.is_incomplete_message() {
+        return Error::Handshake(format!("expected HTTP: {error}"));
+    }
     Error::Io(io::Error::other(error))
-}
-
-fn closed() -> Error {
-    Error::Handshake("the HTTP server closed the connection without an answer".to_owned())
 }
