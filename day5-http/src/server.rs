@@ -24,8 +24,8 @@ use crate::deadline::{
 use crate::frame::DEFAULT_MAX_FRAME_LEN;
 use crate::{Codec, Error, Handler, ServiceMap, connection};
 
-/// The default limit for the calls that one connection may have in flight. One more is refused with an
-/// error reply. Calls that are answered at once do not count.
+/// The default limit for the calls that one connection may have in flight. Any further call is refused with
+/// an error reply. A call that is answered at once is never in flight.
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
 
 /// The default limit for the connections that are open at once. One more is told so, and closed.
@@ -194,7 +194,8 @@ impl Listener for TcpListener {
     async fn accept(&mut self) -> io::Result<Self::Io> {
         let (io, _) = TcpListener::accept(self).await?;
         // Replies leave in batches already; waiting for more (Nagle's algorithm) would only delay them.
-        io.set_nodelay(true)?;
+        // A socket that cannot do this is dead already, and its first read will say so.
+        io.set_nodelay(true).ok();
         Ok(io)
     }
 }
