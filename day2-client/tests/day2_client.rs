@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 
 use day2_client::{
-    Client, Codec, DEFAULT_MAX_FRAME_LEN, DEFAULT_MAX_PENDING, Error, Header, Message, Options, Outcome,
-    Pending, PendingCall, Server,
+    Client, Codec, DEFAULT_MAX_FRAME_LEN, DEFAULT_MAX_PENDING, Error, Header, InFlight, Message, Options,
+    Outcome, Pending, PendingCall, Server,
 };
 use serde_json::{Value, json};
 use support::io::{CountWrites, OneByte};
@@ -187,7 +187,7 @@ fn every_entry_has_a_number_of_its_own_and_is_completed_once() {
         for _ in 0..3 {
             calls.push(within("register, with room", pending.register()).await.unwrap());
         }
-        assert_eq!(calls.iter().map(|call| call.seq()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(calls.iter().map(InFlight::seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(pending.len(), 3);
 
         assert!(pending.complete(3, outcome("three")));
