@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
 
 use day4_timeout::{
-    Client, Codec, DEFAULT_MAX_FRAME_LEN, DEFAULT_MAX_PENDING, Error, Header, Message, Options, Outcome,
-    Pending, PendingCall, Server,
+    Client, Codec, DEFAULT_MAX_FRAME_LEN, DEFAULT_MAX_PENDING, Error, Header, InFlight, Message, Options,
+    Outcome, Pending, PendingCall, Server,
 };
 use serde_json::{Value, json};
 use support::io::{CountWrites, OneByte};
@@ -187,7 +187,7 @@ fn every_entry_has_a_number_of_its_own_and_is_completed_once() {
         for _ in 0..3 {
             calls.push(within("register, with room", pending.register()).await.unwrap());
         }
-        assert_eq!(calls.iter().map(|call| call.seq()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(calls.iter().map(InFlight::seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(pending.len(), 3);
 
         assert!(pending.complete(3, outcome("three")));
@@ -415,9 +415,7 @@ fn a_refused_handshake_is_an_error_at_connect() {
             within("the end of the peer's half", peer.io.shutdown()).await.unwrap();
             let case = answer.escape_ascii().to_string();
             match within("the end of the handshake", Client::new(io, &json_only())).await {
-                Err(Error::Handshake(text)) => {
-                    assert!(reason.is_none_or(|reason| text == reason), "{text:?}")
-                }
+                Err(Error::Handshake(text)) if reason.is_none_or(|reason| text == reason) => {}
                 other => panic!("expected Error::Handshake for the answer {case:?}, got {other:?}"),
             }
             peer.read_json().await;
@@ -527,7 +525,7 @@ fn the_numbers_on_the_wire_count_up_and_never_repeat() {
         let mut tasks = JoinSet::new();
         for _ in 0..200 {
             let client = client.clone();
-            tasks.spawn(async move { begin(&client, 0).await });
+            tasks.spawn(async move { vec![begin(&client, 0).await] }); // kept: nobody gives up here
         }
         let mut numbers = BTreeSet::new();
         for _ in 0..200 {
@@ -1022,6 +1020,25 @@ fn dropping_the_last_clone_closes_the_connection() {
         drop(client);
         expect_end(&mut peer).await;
         eventually("the clients' tasks end", || Handle::current().metrics().num_alive_tasks() == before)
+            .await;
+    });
+}
+
+/// Wanted: the same holds if the task is in the middle of a write to a server that does not read.
+///
+/// Why: a task that only looks for the end of its queue does not look while it writes, so this one would
+/// stay for as long as the server is silent. Hint: the client owns its task; abort it in `Drop`.
+#[test]
+fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
+    run(async || {
+        let before = Handle::current().metrics().num_alive_tasks();
+        let (io, other_end) = duplex(64);
+        let (client, _silent) = connected(io, other_end).await;
+        let big = "x".repeat(100_000);
+        let started = client.start::<_, u32>("Test.big", &big);
+        drop(within("start, which does not wait for the write", started).await.unwrap());
+        drop(client);
+        eventually("the client's task ends", || Handle::current().metrics().num_alive_tasks() == before)
             .await;
     });
 }

@@ -119,7 +119,7 @@ impl<D: Discovery> BalancedClient<D> {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.shared.call_timeout);
-        let first = self.shared.discovery.get(&self.mode).await?;
+        let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
         let (endpoint, client) = self.connect(first, deadline).await?;
         call_on(endpoint, client, deadline, service_method, args).await
     }
@@ -130,17 +130,18 @@ impl<D: Discovery> BalancedClient<D> {
             Ok(client) => return Ok((first, client)),
             Err(failed) => failed,
         };
-        let servers = self.shared.discovery.get_all().await?;
+        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
         let start = servers.iter().position(|server| *server == first).map_or(0, |index| index + 1);
         let others =
             servers.iter().cycle().skip(start).take(servers.len()).filter(|server| **server != first);
         for endpoint in others {
+            // Out of time: the error belongs to the server that took the time, and no other may be called.
+            if Instant::now() >= deadline {
+                break;
+            }
             match self.shared.connect(endpoint, deadline).await {
                 Ok(client) => return Ok((endpoint.clone(), client)),
                 Err(error) => failed = error,
-            }
-            if Instant::now() >= deadline {
-                break;
             }
         }
         Err(failed)
@@ -198,18 +199,29 @@ impl<D: Discovery> BalancedClient<D> {
         service_method: &str,
         args: A,
     ) -> Result<Broadcast<D, A, R>, BalanceError> {
-        let servers = self.shared.discovery.get_all().await?;
+        let deadline = deadline(self.shared.call_timeout);
+        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
         if servers.is_empty() {
             return Err(DiscoveryError::NoServers.into());
         }
         let call = Arc::new((service_method.to_owned(), args));
-        let deadline = deadline(self.shared.call_timeout);
         let shared = Arc::clone(&self.shared);
         Ok(Broadcast { shared, servers, next: 0, call, deadline, calls: JoinSet::new() })
     }
 }
 
 impl<D> Shared<D> {
+    /// Waits for the discovery, but not longer than the call may take.
+    async fn in_time<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = Result<T, DiscoveryError>>,
+    ) -> Result<T, DiscoveryError> {
+        let after = self.call_timeout;
+        let too_late = || DiscoveryError::Unavailable(Box::new(Error::Timeout { what: "choosing", after }));
+        timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(too_late()))
+    }
+
     async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
         let connected = timeout_at(deadline, self.pool.connect(endpoint)).await;
         let too_late = |_| Err(Arc::new(Error::Timeout { what: "the call", after: self.call_timeout }));

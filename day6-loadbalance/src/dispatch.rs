@@ -38,9 +38,9 @@ impl Outgoing {
         Outgoing { header, body, _slot: None }
     }
 
-    pub(crate) fn cancel(seq: u64, slot: Option<OwnedSemaphorePermit>) -> Outgoing {
+    pub(crate) fn cancel(seq: u64, slot: OwnedSemaphorePermit) -> Outgoing {
         let header = Header { service_method: CANCEL.to_owned(), seq, error: None };
-        Outgoing { header, body: Bytes::new(), _slot: slot }
+        Outgoing { header, body: Bytes::new(), _slot: Some(slot) }
     }
 }
 

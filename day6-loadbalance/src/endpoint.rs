@@ -69,8 +69,9 @@ impl Address {
         self.0.parse().is_ok_and(|addr: SocketAddr| addr.ip().to_canonical().is_unspecified())
     }
 
-    fn parse(text: &str) -> Result<Address, &'static str> {
-        let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    pub(crate) fn parse(text: &str) -> Result<Address, &'static str> {
+        let (host, port) =
+            text.rsplit_once(':').filter(|_| !text.ends_with(']')).ok_or("the port is missing")?;
         if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err("the port is not a number from 1 to 65535");
         }
@@ -78,6 +79,9 @@ impl Address {
         if host.len() > MAX_HOST_LEN {
             return Err("the host is longer than 253 characters");
         } else if host.starts_with('[') {
+            if !host.ends_with(']') {
+                return Err("the bracket is not closed");
+            }
             // With the port: this type knows the scope of a link-local address, as in `[fe80::1%2]:80`.
             text.parse::<SocketAddrV6>().map_err(|_| "no IPv6 address in the brackets")?;
         } else if host.is_empty() {

@@ -233,7 +233,7 @@ pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn broken(error: hyper::Error) -> Error {
+pub(crate) fn broken(error: hyper::Error) -> Error {
     if error.is_parse() || error.is_incomplete_message() {
         return Error::Handshake(format!("expected HTTP: {error}"));
     }

@@ -34,13 +34,17 @@ pub type Outcome = Result<Message, Error>;
 pub struct Pending {
     /// Held for a few instructions at a time, never across an `await`.
     state: Mutex<State>,
-    /// One permit per call that may be in flight; closed together with the table.
+    /// One permit per call that may be in flight: each entry has one. Closed together with the table.
     slots: Arc<Semaphore>,
 }
 
+/// The caller, and its place in the table. The place is free again when the entry is taken out, even if
+/// the caller looks at the outcome much later.
+type Waiting = (oneshot::Sender<Outcome>, OwnedSemaphorePermit);
+
 #[derive(Debug, Default)]
 struct State {
-    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+    waiting: HashMap<u64, Waiting>,
     last_seq: u64,
     /// Why no call can be registered any more.
     closed: Option<String>,
@@ -68,9 +72,9 @@ impl Pending {
                 let (sender, outcome) = oneshot::channel();
                 state.last_seq += 1;
                 let seq = state.last_seq;
-                state.waiting.insert(seq, sender);
+                state.waiting.insert(seq, (sender, slot));
                 drop(state);
-                Ok(InFlight { pending: Arc::clone(self), seq, outcome, slot: Some(slot), cancel: None })
+                Ok(InFlight { pending: Arc::clone(self), seq, outcome, cancel: None })
             }
             (_, reason) => Err(Error::Disconnected(reason.clone().unwrap_or_default())),
         }
@@ -79,7 +83,7 @@ impl Pending {
     /// Hands the outcome of call `seq` to its caller. `false` if nobody waits for it (any more).
     pub fn complete(&self, seq: u64, outcome: Outcome) -> bool {
         let waiting = self.lock().waiting.remove(&seq);
-        waiting.is_some_and(|caller| caller.send(outcome).is_ok())
+        waiting.is_some_and(|(caller, _)| caller.send(outcome).is_ok())
     }
 
     /// Accepts no more calls, for this reason; those in flight go on. The first reason stays.
@@ -95,7 +99,7 @@ impl Pending {
         let waiting = std::mem::take(&mut state.waiting);
         let reason = state.closed.clone().unwrap_or_default();
         drop(state);
-        for caller in waiting.into_values() {
+        for (caller, _) in waiting.into_values() {
             // A caller that has gone in the meantime needs no answer.
             caller.send(Err(Error::Disconnected(reason.clone()))).ok();
         }
@@ -132,8 +136,6 @@ pub struct InFlight {
     pending: Arc<Pending>,
     seq: u64,
     outcome: oneshot::Receiver<Outcome>,
-    /// Makes room for the next call when it is dropped.
-    slot: Option<OwnedSemaphorePermit>,
     /// Where to tell the server that the caller has gone. `None` until the request is queued.
     cancel: Option<mpsc::Sender<Outgoing>>,
 }
@@ -164,12 +166,12 @@ impl Future for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let waited = self.pending.lock().waiting.remove(&self.seq).is_some();
-        if let (true, Some(outgoing)) = (waited, self.cancel.take()) {
+        let waiting = self.pending.lock().waiting.remove(&self.seq);
+        if let (Some((_, slot)), Some(outgoing)) = (waiting, self.cancel.take()) {
             // The slot goes with the cancel. So there are never more than two messages per slot in the
             // queue, the request and its cancel, and that is the room it has: this does not fail unless
             // the connection has ended.
-            outgoing.try_send(Outgoing::cancel(self.seq, self.slot.take())).ok();
+            outgoing.try_send(Outgoing::cancel(self.seq, slot)).ok();
         }
     }
 }

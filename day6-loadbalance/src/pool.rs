@@ -85,7 +85,7 @@ impl Pool {
                 Some(entry) => entry.state.clone(),
                 None => {
                     // Under the lock, so that a server that is removed from the list right now is either
-                    // not added here, or removed again by `retain_listed`.
+                    // not added here, or removed again by `follow_list`.
                     if !self.servers.borrow().contains(endpoint) {
                         return Err(removed());
                     }

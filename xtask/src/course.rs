@@ -60,7 +60,14 @@ pub(crate) const DAYS: [Day; 7] = [
     Day {
         number: 7,
         name: "day7-registry",
-        new: &["heartbeat.rs", "registry.rs", "registry_client.rs", "registry_discovery.rs"],
+        new: &[
+            "backoff.rs",
+            "cli.rs",
+            "heartbeat.rs",
+            "registry.rs",
+            "registry_client.rs",
+            "registry_discovery.rs",
+        ],
         changed: &[],
     },
 ];

@@ -1,0 +1,268 @@
+//! The commands of day 7, and the service that its servers offer.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use clap::{Args, Parser, Subcommand};
+use day7_registry::{
+    BalancedClient, Client, Codec, Endpoint, Heartbeat, Options, Registry, RegistryClient, RegistryDiscovery,
+    RegistryUrl, SelectMode, Server, ServiceMap, service,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+/// A registry, servers that announce themselves there, and calls that find them.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Without a command, all of it runs in one process and tells its story."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a registry.
+    Registry(RegistryArgs),
+    /// Run a server of the service Arith. Prints its endpoint as soon as it listens.
+    Server(ServerArgs),
+    /// Call a method, and print its reply as JSON.
+    Call(CallArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct RegistryArgs {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9999", value_parser = address)]
+    addr: SocketAddr,
+    /// How long a server stays registered after its last heartbeat, e.g. 500ms, 10s or 2m.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    ttl: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct ServerArgs {
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = address)]
+    addr: SocketAddr,
+    /// The registry to announce this server to, e.g. http://127.0.0.1:9999.
+    #[arg(long, value_name = "URL")]
+    registry: Option<RegistryUrl>,
+    /// Listen for HTTP CONNECT, and show the debug page at /debug/rrpc.
+    #[arg(long)]
+    http: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CallArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Give up after this time, e.g. 500ms, 10s or 2m.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+    /// How to choose a server of a registry: random, round-robin, weighted-round-robin or
+    /// consistent-hash:KEY.
+    #[arg(long, default_value = "random", conflicts_with = "to")]
+    mode: SelectMode,
+    /// The method, e.g. Arith.sum.
+    method: String,
+    /// Its argument as JSON, e.g. '{"num1":1,"num2":2}'.
+    #[arg(value_parser = json)]
+    argument: Value,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Find a server through this registry.
+    #[arg(long, value_name = "URL")]
+    registry: Option<RegistryUrl>,
+    /// Call this server, e.g. tcp@127.0.0.1:9000.
+    #[arg(long, value_name = "ENDPOINT")]
+    to: Option<Endpoint>,
+}
+
+/// The command that was asked for; `None` for the story.
+pub(crate) fn parse() -> Option<Command> {
+    Cli::parse().command
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+        match self {
+            Command::Registry(args) => args.run().await,
+            Command::Server(args) => args.run().await,
+            Command::Call(args) => args.run().await,
+        }
+    }
+}
+
+impl RegistryArgs {
+    async fn run(self) -> anyhow::Result<()> {
+        let listener = listen(self.addr).await?;
+        print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
+        Ok(Registry::new().ttl(self.ttl).serve_with_shutdown(listener, interrupted()).await?)
+    }
+}
+
+impl ServerArgs {
+    async fn run(self) -> anyhow::Result<()> {
+        let listener = listen(self.addr).await?;
+        let addr = listener.local_addr()?;
+        let endpoint = if self.http { Endpoint::http(addr) } else { Endpoint::tcp(addr) };
+        ensure!(
+            self.registry.is_none() || !endpoint.is_unspecified(),
+            "{addr} means \"every address of this machine\", and nobody can connect to that: \
+             give --addr an address that clients can reach"
+        );
+        print_line(&endpoint)?;
+
+        let heartbeat = self.registry.map(|url| Heartbeat::start(RegistryClient::new(url), endpoint));
+        // First leave the registry, so that no new client comes; then finish what is in flight.
+        let stopped = async {
+            interrupted().await;
+            if let Some(heartbeat) = heartbeat
+                && let Err(error) = heartbeat.shutdown().await
+            {
+                eprintln!("cannot deregister: {error}");
+            }
+        };
+        let services = arith()?;
+        let server = Server::new(services.clone()).debug_page(services);
+        match self.http {
+            true => server.serve_http_with_shutdown(listener, stopped).await?,
+            false => server.serve_with_shutdown(listener, stopped).await?,
+        }
+        Ok(())
+    }
+}
+
+impl CallArgs {
+    async fn run(self) -> anyhow::Result<()> {
+        // JSON, because a value of a type that is not known here can only be sent in a codec that
+        // describes itself.
+        let options = Options::default()
+            .codecs([Codec::Json])
+            .connect_timeout(self.timeout)
+            .call_timeout(self.timeout)
+            .handle_timeout(self.timeout);
+        let reply: Value = match (self.target.to, self.target.registry) {
+            (Some(endpoint), _) => {
+                // One limit for connecting and calling.
+                let called = async {
+                    let client = Client::dial(&endpoint, &options).await?;
+                    client.call(&self.method, &self.argument).await
+                };
+                let called = tokio::time::timeout(self.timeout, called).await;
+                let called =
+                    called.with_context(|| format!("{endpoint}: no reply within {:?}", self.timeout))?;
+                called.with_context(|| endpoint.to_string())?
+            }
+            (None, Some(url)) => {
+                let registry = RegistryClient::new(url).timeout(self.timeout);
+                let client = BalancedClient::new(RegistryDiscovery::start(registry), self.mode, &options);
+                client.call(&self.method, &self.argument).await?
+            }
+            (None, None) => return Err(anyhow!("expected --registry URL or --to ENDPOINT")),
+        };
+        print_line(reply)
+    }
+}
+
+async fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))
+}
+
+/// Prints a line at once, whatever stdout is connected to. A reader that has gone is an error, not a panic.
+fn print_line(line: impl Display) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                _ = terminate.recv() => return,
+            }
+        }
+    }
+    tokio::signal::ctrl_c().await.ok();
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:9999 or [::1]:0".to_owned())
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let millis = match &text[digits.len()..] {
+        "ms" => Some(1),
+        "s" => Some(1000),
+        "m" => Some(60_000),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
+    let total = number.zip(millis).and_then(|(number, millis)| number.checked_mul(millis));
+    total.map(Duration::from_millis).ok_or_else(|| "expected a duration such as 500ms, 10s or 2m".to_owned())
+}
+
+/// The argument of `Arith.sum`.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Sum {
+    pub(crate) num1: i32,
+    pub(crate) num2: i32,
+}
+
+/// The argument of `Arith.sleep`.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Sleep {
+    pub(crate) millis: u64,
+}
+
+/// The argument of `Arith.fail`.
+#[derive(Serialize, Deserialize)]
+struct Fail {
+    message: String,
+}
+
+struct Arith;
+
+impl Arith {
+    async fn sum(&self, Sum { num1, num2 }: Sum) -> anyhow::Result<i32> {
+        num1.checked_add(num2).with_context(|| format!("{num1} + {num2} does not fit into an i32"))
+    }
+
+    async fn sleep(&self, Sleep { millis }: Sleep) -> anyhow::Result<u64> {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok(millis)
+    }
+
+    async fn fail(&self, Fail { message }: Fail) -> anyhow::Result<()> {
+        Err(anyhow!(message))
+    }
+}
+
+/// A map with the service `Arith`.
+pub(crate) fn arith() -> anyhow::Result<ServiceMap> {
+    let services = ServiceMap::new();
+    services.add(service!("Arith", Arith, [sum, sleep, fail])?)?;
+    Ok(services)
+}

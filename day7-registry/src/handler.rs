@@ -1,0 +1,112 @@
+//! Handlers: the seam between the wire and your code.
+//!
+//! ```text
+//! message → Request ──▶ Handler::call ──▶ Reply → message
+//!            decode()                      request.reply(&value)
+//! ```
+//!
+//! Everything below this line moves bytes; everything above it knows types. All later days build on this
+//! one trait: a table of services on day 3 is a handler, and so is the closure of today.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Codec, Error, Message};
+
+/// One call that arrived: which method, and its argument, still encoded.
+#[derive(Debug)]
+pub struct Request {
+    message: Message,
+    codec: Codec,
+}
+
+impl Request {
+    pub(crate) fn new(message: Message, codec: Codec) -> Request {
+        Request { message, codec }
+    }
+
+    /// The method asked for, as the client wrote it: `"Service.method"` by convention.
+    pub fn service_method(&self) -> &str {
+        &self.message.header.service_method
+    }
+
+    /// The client's number for this call.
+    pub fn seq(&self) -> u64 {
+        self.message.header.seq
+    }
+
+    /// The codec of this connection.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Decodes the argument.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the body is not one value of type `T`. Return it with `?`: it becomes the reply.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.codec.decode(&self.message.body)
+    }
+
+    /// Encodes the reply.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the value cannot be written in this codec. Return it with `?`: it becomes the
+    /// reply, and no other call notices.
+    pub fn reply<T: Serialize + ?Sized>(&self, value: &T) -> Result<Reply, Error> {
+        Ok(Reply { body: self.codec.encode(value)?.into() })
+    }
+}
+
+/// An encoded reply, made by [`Request::reply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub(crate) body: Bytes,
+}
+
+/// What [`Handler::call`] returns: the reply, or an error whose text the client is told.
+///
+/// The text is the error's `{:#}`: its message and, after colons, those of its causes.
+pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
+
+/// Answers requests.
+///
+/// Async closures are handlers:
+///
+/// ```
+/// use day7_registry::{Request, Server};
+///
+/// let server = Server::new(async |request: Request| {
+///     let (a, b): (i32, i32) = request.decode()?;
+///     Ok(request.reply(&(a + b))?)
+/// });
+/// ```
+///
+/// # What the connection does with the future
+///
+/// It is polled once right away, on the connection's own task. If it is ready by then, the reply is queued
+/// and no task was spawned; if not, it goes on in a task of its own, beside all others. So:
+///
+/// * Right: compute briefly, or `await`. Other requests of the same connection go on meanwhile.
+/// * Wrong: block the thread, or compute for long without an `await`. Everything else on this connection
+///   waits. Use `tokio::task::spawn_blocking` for such work.
+/// * The future may be dropped at any `await`, for example when the client has gone. Whatever must be
+///   undone then belongs into a guard's `Drop`.
+/// * A panic becomes an error reply for this call, and for no other. (It does need `panic = "unwind"`.)
+pub trait Handler: Send + Sync + 'static {
+    /// Starts to answer one request.
+    fn call(&self, request: Request) -> HandlerFuture;
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = anyhow::Result<Reply>> + Send + 'static,
+{
+    fn call(&self, request: Request) -> HandlerFuture {
+        Box::pin(self(request))
+    }
+}

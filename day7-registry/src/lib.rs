@@ -1,0 +1,58 @@
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+pub mod balance;
+pub mod client;
+pub mod codec;
+mod connection;
+pub mod deadline;
+pub mod debug;
+pub mod discovery;
+mod dispatch;
+pub mod endpoint;
+pub mod error;
+pub mod frame;
+pub mod handler;
+pub mod handshake;
+pub mod heartbeat;
+pub mod http;
+pub mod message;
+pub mod pending;
+mod pool;
+pub mod registry;
+pub mod registry_client;
+pub mod registry_discovery;
+pub mod select;
+pub mod server;
+pub mod service;
+
+pub use balance::{BalanceError, BalancedClient, MAX_BROADCAST};
+pub use client::{Client, PendingCall};
+pub use codec::{Codec, UnknownCodec};
+pub use connection::{CANCEL, MAX_QUEUED_BYTES};
+pub use deadline::{
+    DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_GRACE_PERIOD, DEFAULT_HANDLE_TIMEOUT,
+    DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_WRITE_TIMEOUT,
+};
+pub use discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
+pub use endpoint::{Address, Endpoint, EndpointError, SocketPath};
+pub use error::Error;
+pub use frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
+pub use handler::{Handler, HandlerFuture, Reply, Request};
+pub use handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
+pub use heartbeat::{Heartbeat, MAX_HEARTBEAT_PAUSE};
+pub use http::{DEBUG_PATH, RPC_PATH};
+pub use message::{Header, Message, MessageReader, MessageWriter};
+pub use pending::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
+pub use registry::{
+    DEFAULT_MAX_SERVERS, DEFAULT_TTL, LEASE_HEADER, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
+    Registry, SERVER_HEADER, SERVERS_HEADER,
+};
+pub use registry_client::{
+    DEFAULT_REGISTRY_TIMEOUT, MAX_LIST_LEN, RegistryClient, RegistryError, RegistryUrl, RegistryUrlError,
+    ServerList,
+};
+pub use registry_discovery::RegistryDiscovery;
+pub use select::{SelectMode, UnknownSelectMode};
+pub use server::{DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_IN_FLIGHT, Listener, Server};
+pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};
