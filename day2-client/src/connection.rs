@@ -10,19 +10,19 @@
 //! One task owns everything: both halves of the stream, the queue of replies and the handlers in flight.
 //! When it ends, however it ends, they end with it.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-use crate::handler::HandlerFuture;
+use crate::error::full_text;
+use crate::handler::Call;
 use crate::message::{Header, Message, MessageReader, MessageWriter};
-use crate::{Codec, Error, FrameReader, FrameWriter, Handler, Reply, Request, Server, handshake};
+use crate::{Codec, Error, FrameReader, FrameWriter, Reply, Request, Server, handshake};
 
 /// Replies are queued up to this many bytes before the connection stops reading and writes first. So a
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
@@ -144,7 +144,7 @@ where
                 Ok(()) => return Ok(()),
                 Err(error) => format!("cannot send the reply: {error}"),
             },
-            Err(error) => format!("{error:#}"),
+            Err(error) => full_text(&error),
         };
         header.error = Some(error);
         self.writer.queue(&header, Bytes::new()).or_else(|error| {
@@ -167,27 +167,5 @@ where
             self.reader.discard(LINGER_BYTES).await;
         };
         tokio::time::timeout(LINGER_TIME, last_words).await.ok();
-    }
-}
-
-/// A call of the handler. A panic in it, now or at whichever poll, becomes an error.
-struct Call(Option<HandlerFuture>);
-
-impl Call {
-    fn new(handler: &dyn Handler, request: Request) -> Call {
-        Call(catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok())
-    }
-}
-
-impl Future for Call {
-    type Output = anyhow::Result<Reply>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler's future is not polled again after a panic, so nobody sees the state it left behind.
-        let polled = self
-            .0
-            .as_mut()
-            .and_then(|future| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).ok());
-        polled.unwrap_or_else(|| Poll::Ready(Err(anyhow::anyhow!("the handler panicked"))))
     }
 }

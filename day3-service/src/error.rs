@@ -85,3 +85,16 @@ pub(crate) fn in_short(reason: &str) -> String {
     const MAX_CHARS: usize = 500;
     reason.char_indices().nth(MAX_CHARS).map_or(reason.to_owned(), |(end, _)| format!("{}…", &reason[..end]))
 }
+
+/// The text of an error and of its causes, with colons between them. Many error types repeat their cause in
+/// their own text; then it is not said twice, as `{:#}` would.
+pub fn full_text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}

@@ -8,7 +8,9 @@
 //! Everything below this line moves bytes; everything above it knows types. All later days build on this
 //! one trait: a table of services on day 3 is a handler, and so is the closure of today.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -69,7 +71,7 @@ pub struct Reply {
 
 /// What [`Handler::call`] returns: the reply, or an error whose text the client is told.
 ///
-/// The text is the error's `{:#}`: its message and, after colons, those of its causes.
+/// The text is the error's own and, after colons, that of its causes: see [`full_text`](crate::error::full_text).
 pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
 
 /// Answers requests.
@@ -108,5 +110,35 @@ where
 {
     fn call(&self, request: Request) -> HandlerFuture {
         Box::pin(self(request))
+    }
+}
+
+/// A call of a handler, as a future that does not panic: a panic, now or at whichever poll, becomes an error.
+pub(crate) struct Call(Option<HandlerFuture>);
+
+impl Call {
+    pub(crate) fn new(handler: &dyn Handler, request: Request) -> Call {
+        Call(catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok())
+    }
+}
+
+impl Future for Call {
+    type Output = anyhow::Result<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The handler's future is not polled again after a panic, so nobody sees the state it left behind.
+        let polled = self
+            .0
+            .as_mut()
+            .and_then(|future| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).ok());
+        polled.unwrap_or_else(|| Poll::Ready(Err(anyhow::anyhow!("the handler panicked"))))
+    }
+}
+
+/// A handler that is stopped may panic as well, in a guard's `Drop`. Its call is answered all the same.
+impl Drop for Call {
+    fn drop(&mut self) {
+        let future = self.0.take();
+        catch_unwind(AssertUnwindSafe(|| drop(future))).ok();
     }
 }

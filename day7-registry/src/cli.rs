@@ -96,7 +96,12 @@ pub(crate) fn parse() -> Option<Command> {
 
 impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+        // What goes wrong with a call is its result, and told as such.
+        let level = match self {
+            Command::Call(_) => tracing::Level::ERROR,
+            Command::Registry(_) | Command::Server(_) => tracing::Level::INFO,
+        };
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
         match self {
             Command::Registry(args) => args.run().await,
             Command::Server(args) => args.run().await,

@@ -11,11 +11,10 @@
 //! When it ends, however it ends, they end with it.
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,9 +25,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::{deadline, limit};
-use crate::handler::HandlerFuture;
+use crate::error::full_text;
+use crate::handler::Call;
 use crate::message::{Header, Message, MessageReader, MessageWriter};
-use crate::{Codec, Error, FrameReader, FrameWriter, Handler, Reply, Request, Server, handshake};
+use crate::{Codec, Error, FrameReader, FrameWriter, Reply, Request, Server, handshake};
 
 /// Replies are queued up to this many bytes before the connection stops reading and writes first. So a
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
@@ -234,7 +234,7 @@ where
                 Ok(()) => return Ok(()),
                 Err(error) => format!("cannot send the reply: {error}"),
             },
-            Err(error) => format!("{error:#}"),
+            Err(error) => full_text(&error),
         };
         header.error = Some(error);
         self.writer.queue(&header, Bytes::new()).or_else(|error| {
@@ -271,34 +271,4 @@ async fn write_step<W: AsyncWrite + Unpin>(
     step.unwrap_or(Err(Error::Timeout { what: "writing a reply", after }))?;
     *write_by = None;
     Ok(())
-}
-
-/// A call of the handler. A panic in it, now or at whichever poll, becomes an error.
-struct Call(Option<HandlerFuture>);
-
-impl Call {
-    fn new(handler: &dyn Handler, request: Request) -> Call {
-        Call(catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok())
-    }
-}
-
-impl Future for Call {
-    type Output = anyhow::Result<Reply>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler's future is not polled again after a panic, so nobody sees the state it left behind.
-        let polled = self
-            .0
-            .as_mut()
-            .and_then(|future| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).ok());
-        polled.unwrap_or_else(|| Poll::Ready(Err(anyhow::anyhow!("the handler panicked"))))
-    }
-}
-
-/// A handler that is stopped may panic as well, in a guard's `Drop`. Its call is answered all the same.
-impl Drop for Call {
-    fn drop(&mut self) {
-        let future = self.0.take();
-        catch_unwind(AssertUnwindSafe(|| drop(future))).ok();
-    }
 }

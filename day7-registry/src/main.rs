@@ -12,6 +12,7 @@ mod cli;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use day7_registry::error::full_text;
 use day7_registry::{
     BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
     RegistryDiscovery, SelectMode, Server, ServiceMap,
@@ -35,7 +36,7 @@ async fn main() -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", full_text(&error));
             std::process::ExitCode::FAILURE
         }
     }
