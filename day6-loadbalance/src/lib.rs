@@ -35,7 +35,7 @@ pub use error::Error;
 pub use frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 pub use handler::{Handler, HandlerFuture, Reply, Request};
 pub use handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use http::{DEBUG_PATH, RPC_PATH};
+pub use http::{DEBUG_PATH, MAX_HTTP_HEADER_LEN, RPC_PATH};
 pub use message::{Header, Message, MessageReader, MessageWriter};
 pub use pending::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
 pub use select::{SelectMode, UnknownSelectMode};

@@ -325,8 +325,7 @@ fn connect_in_absolute_form_and_in_http_1_0_works_as_well() {
 #[test]
 fn bytes_that_arrive_together_with_the_connect_are_not_lost() {
     run(async || {
-        let echo =
-            async |request: day7_registry::Request| Ok(request.reply(&request.decode::<String>()?.len())?);
+        let echo = async |request: day7_registry::Request| Ok(request.reply(&request.decode::<String>()?.len())?);
         let door = open(Server::new(echo)).await;
         for len in [3, 100_000] {
             let mut peer = Peer::connect(door.addr).await;
