@@ -241,11 +241,12 @@ async fn fetch_the_page(http: SocketAddr) -> anyhow::Result<()> {
     println!("\n4. The same port has a page for people. In a browser, http://{http}{DEBUG_PATH} shows:\n");
     let (head, page) = ask(http, &format!("GET {DEBUG_PATH}")).await?;
     let body = page.split_once("<body>").context("a page has a body")?.1;
+    let plain = |text: &str| text.trim().replace("&lt;", "<").replace("&gt;", ">");
     for line in body.lines() {
-        let cells = line.split('<').filter_map(|tag| tag.split_once('>')).map(|(_, text)| text.trim());
+        let cells = line.split('<').filter_map(|tag| tag.split_once('>')).map(|(_, text)| plain(text));
         let row: String = cells.filter(|text| !text.is_empty()).map(|text| format!("{text:<18}")).collect();
         if !row.is_empty() {
-            println!("   {}", row.replace("&lt;", "<").replace("&gt;", ">").trim_end());
+            println!("   {}", row.trim_end());
         }
     }
     println!("\n   ({}, {} bytes of HTML)", head.lines().next().unwrap_or_default(), page.len());
@@ -263,7 +264,7 @@ async fn knock_wrongly(http: SocketAddr, endpoints: &[Endpoint]) -> anyhow::Resu
     let wrong_door: Endpoint = tcp.replace("tcp@", "http@").parse()?;
     match Client::dial(&wrong_door, &Options::default()).await {
         Err(error @ Error::Handshake(_)) => {
-            println!("   {wrong_door}, but that is the TCP port\n      {error}")
+            println!("   {wrong_door}, but that is the TCP port\n      {error}");
         }
         other => bail!("the TCP port should not speak HTTP: {other:?}"),
     }
