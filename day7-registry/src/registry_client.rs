@@ -11,7 +11,6 @@
 //! program that now listens on that port. Only a 2xx with what we asked for is a success.
 
 use std::fmt;
-use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,7 +208,10 @@ impl RegistryClient {
             match entry.as_str().map(Endpoint::from_str) {
                 Some(Ok(endpoint)) if !endpoint.is_unspecified() => servers.push(endpoint),
                 _ => {
-                    tracing::warn!(entry = in_short(&entry.to_string()), "skipped: no endpoint to connect to")
+                    tracing::warn!(
+                        entry = in_short(&entry.to_string()),
+                        "skipped: no endpoint to connect to"
+                    );
                 }
             }
         }

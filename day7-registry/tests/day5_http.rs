@@ -14,11 +14,10 @@ use day7_registry::{
     Client, Codec, DEBUG_PATH, Endpoint, Error, Options, RPC_PATH, Server, Service, ServiceMap, service,
 };
 use proptest::prelude::*;
-use serde::Serialize;
 use serde_json::json;
 use support::io::{OneByte, Script};
 use support::peer::{Peer, frame, json_message, options};
-use support::{STEP, Sleep, Sum, arith, eventually, run, run_threads, start, within};
+use support::{STEP, Sleep, Sum, arith, eventually, run, run_paused, run_threads, start, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -325,7 +324,8 @@ fn connect_in_absolute_form_and_in_http_1_0_works_as_well() {
 #[test]
 fn bytes_that_arrive_together_with_the_connect_are_not_lost() {
     run(async || {
-        let echo = async |request: day7_registry::Request| Ok(request.reply(&request.decode::<String>()?.len())?);
+        let echo =
+            async |request: day7_registry::Request| Ok(request.reply(&request.decode::<String>()?.len())?);
         let door = open(Server::new(echo)).await;
         for len in [3, 100_000] {
             let mut peer = Peer::connect(door.addr).await;
@@ -459,7 +459,8 @@ fn a_client_that_does_not_read_its_pages_is_dropped() {
 #[test]
 fn a_client_that_is_silent_after_its_connect_is_told_and_dropped() {
     run(async || {
-        let door = open(Server::new(arith()).handshake_timeout(Duration::from_millis(50))).await;
+        // Long enough for the `CONNECT`, also on a busy machine: the same limit holds for it.
+        let door = open(Server::new(arith()).handshake_timeout(Duration::from_millis(300))).await;
         let mut peer = knock(door.addr).await;
         let answer = peer.read_json().await;
         assert!(answer["error"].as_str().unwrap().contains("timed out"), "{answer}");
@@ -524,6 +525,27 @@ fn bytes_that_arrive_together_with_the_200_are_not_lost() {
             .await;
             let client = connect_http(server.addr).await;
             assert_eq!(within("the reply", client.call::<_, i32>("A.b", &())).await.unwrap(), 42);
+        }
+    });
+}
+
+/// The whole of it through a network that delivers one byte at a time, both ways: `CONNECT`, 200, handshake
+/// and calls.
+///
+/// Hint: nothing to do here either, if no layer counts on what one read brings.
+#[test]
+fn client_and_server_get_along_over_a_network_of_single_bytes() {
+    run(async || {
+        let door = open(Server::new(arith())).await;
+        let target = door.addr;
+        let network = raw_server(move |io| async move {
+            let server = TcpStream::connect(target).await.unwrap();
+            tokio::io::copy_bidirectional(&mut OneByte(io), &mut OneByte(server)).await.ok();
+        })
+        .await;
+        let client = connect_http(network.addr).await;
+        for _ in 0..3 {
+            assert_serves(&client).await;
         }
     });
 }
@@ -655,7 +677,7 @@ fn a_server_that_never_answers_is_a_timeout() {
             }
         }
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let error = refusal(free, &options).await;
+        let error = refusal(free, &Options::default()).await;
         assert!(matches!(error, Error::Io(_)), "{error:?}");
     });
 }
@@ -1035,6 +1057,32 @@ fn shutdown_drains_calls_and_does_not_wait_for_half_a_connect() {
     });
 }
 
+/// A connection that is kept for the next page, with no request on it, has nothing to wait for: at shutdown it
+/// ends at once, and so does the server. (The clock stands still here, so "at once" is no time at all.)
+///
+/// Hint: `graceful_shutdown` of hyper's connection.
+#[test]
+fn an_idle_http_connection_does_not_hold_up_a_shutdown() {
+    run_paused(async || {
+        let (io, server_io) = tokio::io::duplex(64 * 1024);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let listener = Script([Ok(server_io)].into());
+            Server::new(arith())
+                .serve_http_with_shutdown(listener, async { stopped.await.unwrap_or(()) })
+                .await
+        });
+        let mut peer = Peer { io };
+        let (head, _) = ask(&mut peer, "GET /").await;
+        assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+        let begin = tokio::time::Instant::now();
+        stop.send(()).unwrap();
+        within("the end of the server", serving).await.unwrap().unwrap();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        peer.expect_end().await;
+    });
+}
+
 // ---- endpoints -------------------------------------------------------------------------------------------
 
 /// An endpoint is one word, and parses to what it prints.
@@ -1273,52 +1321,5 @@ fn unix_sockets_work_through_the_same_dial() {
         assert!(read_head(&mut peer.io).await.starts_with("HTTP/1.1 200 "));
         peer.shake_hands_json().await;
         serving.abort();
-    });
-}
-
-/// The whole of it through a network that delivers one byte at a time, both ways: `CONNECT`, 200, handshake
-/// and calls.
-///
-/// Hint: nothing to do here either, if no layer counts on what one read brings.
-#[test]
-fn client_and_server_get_along_over_a_network_of_single_bytes() {
-    run(async || {
-        let door = open(Server::new(arith())).await;
-        let target = door.addr;
-        let network = raw_server(move |io| async move {
-            let server = TcpStream::connect(target).await.unwrap();
-            tokio::io::copy_bidirectional(&mut OneByte(io), &mut OneByte(server)).await.ok();
-        })
-        .await;
-        let client = connect_http(network.addr).await;
-        for _ in 0..3 {
-            assert_serves(&client).await;
-        }
-    });
-}
-
-/// Some value that no codec of ours can write, to see that a bad argument costs nobody the connection.
-#[derive(Debug)]
-struct Unwritable;
-
-impl Serialize for Unwritable {
-    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(serde::ser::Error::custom("cannot be written"))
-    }
-}
-
-/// A call that cannot be sent fails by itself, and the HTTP connection below it stays.
-///
-/// Hint: as on day 2. Encode before anything is written.
-#[test]
-fn a_bad_argument_does_not_cost_the_http_connection() {
-    run(async || {
-        let door = open(Server::new(arith())).await;
-        let client = connect_http(door.addr).await;
-        let error = within("an error", client.call::<_, i32>("Arith.sum", &Unwritable)).await.unwrap_err();
-        assert!(matches!(error, Error::Encode { .. }), "{error:?}");
-        let error = within("an error", client.call::<_, i32>("Arith.sum", "text")).await.unwrap_err();
-        assert!(matches!(error, Error::Remote(_)), "{error:?}");
-        assert_serves(&client).await;
     });
 }

@@ -4,6 +4,7 @@
 pub mod arith;
 pub mod io;
 pub mod peer;
+pub mod registry;
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
