@@ -19,7 +19,6 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-use crate::error::full_text;
 use crate::handler::Call;
 use crate::message::{Header, Message, MessageReader, MessageWriter};
 use crate::{Codec, Error, FrameReader, FrameWriter, Reply, Request, Server, handshake};
@@ -34,7 +33,7 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// A handler's outcome, with the header that its reply will have.
-type Done = (Header, anyhow::Result<Reply>);
+type Done = (Header, Result<Reply, String>);
 
 /// Serves `io` until the client ends the stream (`Ok`) or something breaks it.
 pub(crate) async fn serve<Io>(server: &Server, io: Io) -> Result<(), Error>
@@ -121,7 +120,7 @@ where
         let header = Header { service_method, seq, error: None };
         let max = self.server.max_in_flight;
         if self.in_flight.len() >= max {
-            let busy = anyhow::anyhow!("the server is busy: {max} calls of this connection are in flight");
+            let busy = format!("the server is busy: {max} calls of this connection are in flight");
             return self.queue_reply((header, Err(busy)));
         }
 
@@ -144,10 +143,12 @@ where
                 Ok(()) => return Ok(()),
                 Err(error) => format!("cannot send the reply: {error}"),
             },
-            Err(error) => full_text(&error),
+            Err(error) => error,
         };
         header.error = Some(error);
         self.writer.queue(&header, Bytes::new()).or_else(|error| {
+            // The name may be what is too long. The client goes by the `seq` alone.
+            header.service_method.clear();
             header.error = Some(format!("cannot send the error: {error}"));
             self.writer.queue(&header, Bytes::new())
         })

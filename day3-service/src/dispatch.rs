@@ -87,6 +87,10 @@ async fn read_replies<R: AsyncRead + Unpin>(reader: &mut MessageReader<R>, pendi
                 }
             }
         }
+        if !pending.is_open() && pending.is_empty() {
+            // The server waits for nothing but our end of the stream.
+            return Error::Disconnected("the server has said goodbye".to_owned());
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Handler, HandlerFuture, Request};
+use crate::{Handler, HandlerFuture, Reply, Request};
 
 /// Makes a [`Service`] from a name, a receiver and a list of its methods.
 ///
@@ -170,8 +170,9 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
         let receiver = Arc::clone(&self.receiver);
         let call: Call = Box::new(move |request| match request.decode() {
             Ok(argument) => {
-                let reply = function(Arc::clone(&receiver), argument);
-                Box::pin(async move { Ok(request.reply(&reply.await?)?) })
+                let (codec, reply) = (request.codec(), function(Arc::clone(&receiver), argument));
+                // The request stays behind: its body may be long, and so may the method take.
+                Box::pin(async move { Ok(Reply::encode(codec, &reply.await?)?) })
             }
             Err(error) => fail(anyhow!("bad argument of {}: {error}", request.service_method())),
         });

@@ -21,11 +21,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::{deadline, limit};
-use crate::error::full_text;
 use crate::handler::Call;
 use crate::message::{Header, Message, MessageReader, MessageWriter};
 use crate::{Codec, Error, FrameReader, FrameWriter, Reply, Request, Server, handshake};
@@ -42,7 +41,8 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// The method that is none: "the caller of `seq` has gone". Its body is empty, and it has no reply.
 pub const CANCEL: &str = "$/cancel";
 
-const SHUTTING_DOWN: &str = "the server is shutting down";
+/// The reason of the goodbye at shutdown, and of the refusals after it. A call that was refused did not run.
+pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// What the accept loop says to a connection.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ pub(crate) struct Admission {
 }
 
 /// A handler's outcome, with the header that its reply will have.
-type Done = (Header, anyhow::Result<Reply>);
+type Done = (Header, Result<Reply, String>);
 
 /// Serves `io` until the client ends the stream or the server shuts down (`Ok`), or something breaks it.
 pub(crate) async fn serve<Io>(server: &Server, io: Io, admission: Admission) -> Result<(), Error>
@@ -139,14 +139,16 @@ where
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.cancelled());
         loop {
-            if self.draining && self.running.is_empty() && !self.writer.needs_flush() {
-                return Ok(());
-            }
+            let is_drained = self.draining && self.running.is_empty() && !self.writer.needs_flush();
             // In this order (`biased`): as long as requests or outcomes are at hand, collect their replies;
             // when nothing is, write them all at once. That makes the batches, with no timer and no delay.
             // Each of them is cancellation-safe, so those that lose lose nothing.
             tokio::select! {
                 biased;
+                () = &mut shutdown, if !self.draining => {
+                    self.draining = true;
+                    self.writer.queue(&Header::goodbye(SHUTTING_DOWN), Bytes::new())?;
+                }
                 message = self.reader.read(), if self.has_room() => match message? {
                     Some(message) => self.start(message).await?,
                     None => return Ok(()),
@@ -163,10 +165,8 @@ where
                 }
                 flushed = write_step(&mut self.writer, &mut self.write_by, self.server.write_timeout),
                     if self.writer.needs_flush() => flushed?,
-                () = &mut shutdown, if !self.draining => {
-                    self.draining = true;
-                    self.writer.queue(&Header::goodbye(SHUTTING_DOWN), Bytes::new())?;
-                }
+                // A client that reads the goodbye hangs up. What it sent before is refused, not ignored.
+                () = sleep(LINGER_TIME), if is_drained => return Ok(()),
             }
         }
     }
@@ -198,10 +198,10 @@ where
         let header = Header { service_method, seq, error: None };
         let max = self.server.max_in_flight;
         if self.draining {
-            return self.queue_reply((header, Err(anyhow::anyhow!(SHUTTING_DOWN))));
+            return self.queue_reply((header, Err(SHUTTING_DOWN.to_owned())));
         }
         if self.running.len() >= max {
-            let busy = anyhow::anyhow!("the server is busy: {max} calls of this connection are in flight");
+            let busy = format!("the server is busy: {max} calls of this connection are in flight");
             return self.queue_reply((header, Err(busy)));
         }
 
@@ -216,9 +216,7 @@ where
                     let outcome = timeout(after, call).await;
                     (
                         header,
-                        outcome.unwrap_or_else(|_| {
-                            Err(anyhow::anyhow!("the handler timed out after {after:?}"))
-                        }),
+                        outcome.unwrap_or_else(|_| Err(format!("the handler timed out after {after:?}"))),
                     )
                 });
                 self.running.insert(seq, task);
@@ -234,10 +232,12 @@ where
                 Ok(()) => return Ok(()),
                 Err(error) => format!("cannot send the reply: {error}"),
             },
-            Err(error) => full_text(&error),
+            Err(error) => error,
         };
         header.error = Some(error);
         self.writer.queue(&header, Bytes::new()).or_else(|error| {
+            // The name may be what is too long. The client goes by the `seq` alone.
+            header.service_method.clear();
             header.error = Some(format!("cannot send the error: {error}"));
             self.writer.queue(&header, Bytes::new())
         })

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::full_text;
 use crate::{Codec, Error, Message};
 
 /// One call that arrived: which method, and its argument, still encoded.
@@ -59,7 +60,7 @@ impl Request {
     /// [`Error::Encode`] if the value cannot be written in this codec. Return it with `?`: it becomes the
     /// reply, and no other call notices.
     pub fn reply<T: Serialize + ?Sized>(&self, value: &T) -> Result<Reply, Error> {
-        Ok(Reply { body: self.codec.encode(value)?.into() })
+        Reply::encode(self.codec, value)
     }
 }
 
@@ -67,6 +68,12 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, Error> {
+        Ok(Reply { body: codec.encode(value)?.into() })
+    }
 }
 
 /// What [`Handler::call`] returns: the reply, or an error whose text the client is told.
@@ -114,6 +121,7 @@ where
 }
 
 /// A call of a handler, as a future that does not panic: a panic, now or at whichever poll, becomes an error.
+/// Its output is what goes on the wire: the reply, or the text of the error.
 pub(crate) struct Call(Option<HandlerFuture>);
 
 impl Call {
@@ -123,15 +131,16 @@ impl Call {
 }
 
 impl Future for Call {
-    type Output = anyhow::Result<Reply>;
+    type Output = Result<Reply, String>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The handler's future is not polled again after a panic, so nobody sees the state it left behind.
-        let polled = self
-            .0
-            .as_mut()
-            .and_then(|future| catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).ok());
-        polled.unwrap_or_else(|| Poll::Ready(Err(anyhow::anyhow!("the handler panicked"))))
+        // An error's `Display` is the handler's code as well, so the text is made here, where panics end.
+        let polled = self.0.as_mut().and_then(|future| {
+            let poll = || future.as_mut().poll(cx).map_err(|error| full_text(&error));
+            catch_unwind(AssertUnwindSafe(poll)).ok()
+        });
+        polled.unwrap_or_else(|| Poll::Ready(Err("the handler panicked".to_owned())))
     }
 }
 
