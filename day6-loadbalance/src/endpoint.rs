@@ -10,7 +10,7 @@
 //! is checked when it is parsed, and whoever holds one holds a good one.
 
 use std::fmt;
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -88,6 +88,9 @@ impl Address {
             return Err("the host is missing");
         } else if host.contains(':') {
             return Err("an IPv6 address needs brackets");
+        } else if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') && host.parse::<Ipv4Addr>().is_err() {
+            // The system would take "0" for 0.0.0.0, and "10.1" for 10.0.0.1.
+            return Err("the host is a number, but no IPv4 address");
         } else if !host.chars().all(is_name_part) {
             return Err("the host has characters that no host has");
         }

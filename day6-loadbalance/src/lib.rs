@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod balance;
+pub mod broadcast;
 pub mod client;
 pub mod codec;
 mod connection;
@@ -21,7 +22,8 @@ pub mod select;
 pub mod server;
 pub mod service;
 
-pub use balance::{BalanceError, BalancedClient, MAX_BROADCAST};
+pub use balance::{BalanceError, BalancedClient};
+pub use broadcast::MAX_BROADCAST;
 pub use client::{Client, PendingCall};
 pub use codec::{Codec, UnknownCodec};
 pub use connection::{CANCEL, MAX_QUEUED_BYTES};

@@ -114,6 +114,11 @@ impl Pool {
         }
     }
 
+    /// How many servers are in the list.
+    pub(crate) fn listed(&self) -> usize {
+        self.servers.borrow().len()
+    }
+
     /// How many connections are open.
     pub(crate) fn open(&self) -> usize {
         let is_open = |entry: &&Entry| match &*entry.state.borrow() {

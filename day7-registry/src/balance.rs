@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::connection::SHUTTING_DOWN;
 use crate::deadline::deadline;
 use crate::pool::Pool;
 use crate::{Client, Discovery, DiscoveryError, Endpoint, Error, Options, SelectMode};
 
-/// How many servers a broadcast talks to at the same time.
-pub const MAX_BROADCAST: usize = 64;
+/// How many servers in the middle of their shutdown may refuse a call before the refusal is its outcome.
+const MAX_ATTEMPTS: usize = 3;
 
 /// Why a balanced call failed, and on which server.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +56,13 @@ pub enum BalanceError {
 /// Clones are cheap and share the connections. They are closed when the last clone is dropped, and those to
 /// a server also when it leaves the list.
 pub struct BalancedClient<D> {
-    shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Shared<D>>,
     mode: SelectMode,
 }
 
-struct Shared<D> {
-    discovery: D,
-    call_timeout: Duration,
+pub(crate) struct Shared<D> {
+    pub(crate) discovery: D,
+    pub(crate) call_timeout: Duration,
     pool: Arc<Pool>,
     follow_list: AbortHandle,
 }
@@ -119,14 +120,22 @@ impl<D: Discovery> BalancedClient<D> {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.shared.call_timeout);
-        let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
-        let (endpoint, client) = self.connect(first, deadline).await?;
-        call_on(endpoint, client, deadline, service_method, args).await
+        let mut attempts = 1;
+        loop {
+            let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
+            let (endpoint, client) = self.connect(first, deadline).await?;
+            let outcome = call_on(endpoint, client.clone(), deadline, service_method, args).await;
+            match outcome {
+                Err(error) if attempts < MAX_ATTEMPTS && did_not_run(&client, &error) => attempts += 1,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Connects to `first` or, if it cannot be dialed, to the next in the list that can.
     async fn connect(&self, first: Endpoint, deadline: Instant) -> Result<(Endpoint, Client), BalanceError> {
-        let mut failed = match self.shared.connect(&first, deadline).await {
+        let mut left = self.shared.pool.listed();
+        let mut failed = match self.shared.connect(&first, share(deadline, left)).await {
             Ok(client) => return Ok((first, client)),
             Err(failed) => failed,
         };
@@ -139,80 +148,19 @@ impl<D: Discovery> BalancedClient<D> {
             if Instant::now() >= deadline {
                 break;
             }
-            match self.shared.connect(endpoint, deadline).await {
+            left = left.saturating_sub(1);
+            match self.shared.connect(endpoint, share(deadline, left)).await {
                 Ok(client) => return Ok((endpoint.clone(), client)),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
-
-    /// Calls a method on every server. All succeed: one of the replies. One fails: its error, at once, and
-    /// the other calls are cancelled.
-    ///
-    /// # Errors
-    /// The first failure, which names the server; [`DiscoveryError::NoServers`] if nobody was asked.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives all calls up.
-    pub async fn broadcast<A, R>(&self, service_method: &str, args: A) -> Result<R, BalanceError>
-    where
-        A: Serialize + Send + Sync + 'static,
-        R: DeserializeOwned + Send + 'static,
-    {
-        let mut broadcast = self.start_broadcast(service_method, args).await?;
-        let mut reply = Err(BalanceError::Discovery(DiscoveryError::NoServers));
-        while let Some((_, result)) = broadcast.next().await {
-            // Dropping `broadcast` on the way out cancels the rest.
-            reply = Ok(result?);
-        }
-        reply
-    }
-
-    /// Calls a method on every server, and returns what each of them answered, in the order of the list.
-    ///
-    /// # Errors
-    /// [`BalanceError::Discovery`] if there is no server. Failed calls are in the list.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives all calls up.
-    pub async fn broadcast_all<A, R>(
-        &self,
-        service_method: &str,
-        args: A,
-    ) -> Result<Vec<(Endpoint, Result<R, BalanceError>)>, BalanceError>
-    where
-        A: Serialize + Send + Sync + 'static,
-        R: DeserializeOwned + Send + 'static,
-    {
-        let mut broadcast = self.start_broadcast(service_method, args).await?;
-        let servers = Arc::clone(&broadcast.servers);
-        let mut results: Vec<_> = servers.iter().map(|_| None).collect();
-        while let Some((index, result)) = broadcast.next().await {
-            results[index] = Some(result);
-        }
-        Ok(servers.iter().cloned().zip(results.into_iter().flatten()).collect())
-    }
-
-    async fn start_broadcast<A, R>(
-        &self,
-        service_method: &str,
-        args: A,
-    ) -> Result<Broadcast<D, A, R>, BalanceError> {
-        let deadline = deadline(self.shared.call_timeout);
-        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
-        if servers.is_empty() {
-            return Err(DiscoveryError::NoServers.into());
-        }
-        let call = Arc::new((service_method.to_owned(), args));
-        let shared = Arc::clone(&self.shared);
-        Ok(Broadcast { shared, servers, next: 0, call, deadline, calls: JoinSet::new() })
-    }
 }
 
 impl<D> Shared<D> {
     /// Waits for the discovery, but not longer than the call may take.
-    async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         deadline: Instant,
         answer: impl Future<Output = Result<T, DiscoveryError>>,
@@ -222,7 +170,11 @@ impl<D> Shared<D> {
         timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(too_late()))
     }
 
-    async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Client, BalanceError> {
         let connected = timeout_at(deadline, self.pool.connect(endpoint)).await;
         let too_late = |_| Err(Arc::new(Error::Timeout { what: "the call", after: self.call_timeout }));
         let connected = connected.unwrap_or_else(too_late);
@@ -230,46 +182,20 @@ impl<D> Shared<D> {
     }
 }
 
-/// A call to every server, at most [`MAX_BROADCAST`] at a time. Dropping it cancels those in flight.
-struct Broadcast<D, A, R> {
-    shared: Arc<Shared<D>>,
-    servers: Arc<[Endpoint]>,
-    /// The first server that was not called yet.
-    next: usize,
-    call: Arc<(String, A)>,
-    deadline: Instant,
-    calls: JoinSet<(usize, Result<R, BalanceError>)>,
+/// When to turn to the next server: a hung one may have a part of the time that is left, never all of it.
+/// Its dialing goes on beside the call, for whoever comes next.
+fn share(deadline: Instant, servers_left: usize) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32
 }
 
-impl<D, A, R> Broadcast<D, A, R>
-where
-    D: Discovery,
-    A: Serialize + Send + Sync + 'static,
-    R: DeserializeOwned + Send + 'static,
-{
-    /// The next answer that comes in, with the index of its server.
-    async fn next(&mut self) -> Option<(usize, Result<R, BalanceError>)> {
-        while self.calls.len() < MAX_BROADCAST && self.next < self.servers.len() {
-            let (index, endpoint) = (self.next, self.servers[self.next].clone());
-            let (shared, call, deadline) = (Arc::clone(&self.shared), Arc::clone(&self.call), self.deadline);
-            self.calls.spawn(async move {
-                let called = async {
-                    let client = shared.connect(&endpoint, deadline).await?;
-                    call_on(endpoint, client, deadline, &call.0, &call.1).await
-                };
-                (index, called.await)
-            });
-            self.next += 1;
-        }
-        match self.calls.join_next().await? {
-            Ok(answer) => Some(answer),
-            // Nobody aborts these tasks; so a value's own code has panicked, and its panic goes on here.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
+/// Whether the server refused the call after its goodbye. By then it runs nothing any more.
+fn did_not_run(client: &Client, error: &BalanceError) -> bool {
+    let BalanceError::Call { source: Error::Remote(text), .. } = error else { return false };
+    text == SHUTTING_DOWN && !client.is_available()
 }
 
-async fn call_on<A, R>(
+pub(crate) async fn call_on<A, R>(
     endpoint: Endpoint,
     client: Client,
     deadline: Instant,

@@ -112,14 +112,16 @@ impl Command {
 
 impl RegistryArgs {
     async fn run(self) -> anyhow::Result<()> {
+        let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
-        Ok(Registry::new().ttl(self.ttl).serve_with_shutdown(listener, interrupted()).await?)
+        Ok(Registry::new().ttl(self.ttl).serve_with_shutdown(listener, interrupted).await?)
     }
 }
 
 impl ServerArgs {
     async fn run(self) -> anyhow::Result<()> {
+        let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         let addr = listener.local_addr()?;
         let endpoint = if self.http { Endpoint::http(addr) } else { Endpoint::tcp(addr) };
@@ -133,7 +135,7 @@ impl ServerArgs {
         let heartbeat = self.registry.map(|url| Heartbeat::start(RegistryClient::new(url), endpoint));
         // First leave the registry, so that no new client comes; then finish what is in flight.
         let stopped = async {
-            interrupted().await;
+            interrupted.await;
             if let Some(heartbeat) = heartbeat
                 && let Err(error) = heartbeat.shutdown().await
             {
@@ -192,19 +194,22 @@ fn print_line(line: impl Display) -> anyhow::Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn interrupted() {
+/// A future of Ctrl-C or SIGTERM. They count from this call on, not from the first poll.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(async move {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => return,
-                _ = terminate.recv() => return,
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
             }
-        }
+        })
     }
-    tokio::signal::ctrl_c().await.ok();
+    #[cfg(not(unix))]
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

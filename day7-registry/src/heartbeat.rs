@@ -21,6 +21,9 @@ use crate::backoff::{Backoff, SHORTEST_PAUSE};
 use crate::deadline::deadline;
 use crate::{Endpoint, RegistryClient, RegistryError};
 
+/// The longest pause between two beats, however long the lease is: so long may a registry that was restarted
+/// not know this server.
+pub const MAX_BEAT_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause after a failed beat. A third of the lease, if that is shorter.
 pub const MAX_HEARTBEAT_PAUSE: Duration = Duration::from_secs(5);
 
@@ -182,6 +185,6 @@ impl Beats {
     }
 
     fn third_of_lease(&self) -> Option<Duration> {
-        self.lease.map(|lease| (lease / 3).max(SHORTEST_PAUSE))
+        self.lease.map(|lease| (lease / 3).clamp(SHORTEST_PAUSE, MAX_BEAT_PAUSE))
     }
 }

@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod balance;
+pub mod broadcast;
 pub mod client;
 pub mod codec;
 mod connection;
@@ -26,7 +27,8 @@ pub mod select;
 pub mod server;
 pub mod service;
 
-pub use balance::{BalanceError, BalancedClient, MAX_BROADCAST};
+pub use balance::{BalanceError, BalancedClient};
+pub use broadcast::MAX_BROADCAST;
 pub use client::{Client, PendingCall};
 pub use codec::{Codec, UnknownCodec};
 pub use connection::{CANCEL, MAX_QUEUED_BYTES};
@@ -40,7 +42,7 @@ pub use error::Error;
 pub use frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 pub use handler::{Handler, HandlerFuture, Reply, Request};
 pub use handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use heartbeat::{Heartbeat, MAX_HEARTBEAT_PAUSE};
+pub use heartbeat::{Heartbeat, MAX_BEAT_PAUSE, MAX_HEARTBEAT_PAUSE};
 pub use http::{DEBUG_PATH, MAX_HTTP_HEADER_LEN, RPC_PATH};
 pub use message::{Header, Message, MessageReader, MessageWriter};
 pub use pending::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
@@ -52,7 +54,7 @@ pub use registry_client::{
     DEFAULT_REGISTRY_TIMEOUT, MAX_LIST_LEN, RegistryClient, RegistryError, RegistryUrl, RegistryUrlError,
     ServerList,
 };
-pub use registry_discovery::RegistryDiscovery;
+pub use registry_discovery::{MAX_REFRESH_PAUSE, RegistryDiscovery};
 pub use select::{SelectMode, UnknownSelectMode};
 pub use server::{DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_IN_FLIGHT, Listener, Server};
 pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};

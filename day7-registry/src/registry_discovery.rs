@@ -25,6 +25,9 @@ use crate::{
     Discovery, DiscoveryError, Endpoint, MultiServersDiscovery, RegistryClient, RegistryError, SelectMode,
 };
 
+/// The longest pause between two refreshes, however long the lease is, unless an interval is given.
+pub const MAX_REFRESH_PAUSE: Duration = Duration::from_secs(30);
+
 /// Knows the servers that the registry lists.
 ///
 /// Its task ends when this value is dropped.
@@ -112,6 +115,9 @@ impl RegistryDiscovery {
     async fn wait_for_list(&self) -> Result<(), DiscoveryError> {
         let mut progress = self.shared.progress.subscribe();
         let seen = progress.borrow().finished;
+        if !progress.borrow().has_list {
+            self.shared.wanted.notify_one();
+        }
         let news = progress.wait_for(|progress| progress.has_list || progress.finished > seen);
         let after = self.shared.registry.time_limit();
         // Too late, or the task is gone: what is known then decides.
@@ -223,7 +229,7 @@ impl Refresher {
                 Some(error)
             }
         };
-        let interval = self.interval.unwrap_or(self.lease / 3).max(SHORTEST_PAUSE);
+        let interval = self.interval.unwrap_or((self.lease / 3).min(MAX_REFRESH_PAUSE)).max(SHORTEST_PAUSE);
         let pause = if error.is_some() { self.backoff.next(interval) } else { interval };
         // The list first, then the news of it: who reads the news will look at the list.
         self.shared.progress.send_modify(|progress| {

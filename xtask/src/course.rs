@@ -54,7 +54,7 @@ pub(crate) const DAYS: [Day; 7] = [
     Day {
         number: 6,
         name: "day6-loadbalance",
-        new: &["balance.rs", "discovery.rs", "pool.rs", "select.rs"],
+        new: &["balance.rs", "broadcast.rs", "discovery.rs", "pool.rs", "select.rs"],
         changed: &[],
     },
     Day {
