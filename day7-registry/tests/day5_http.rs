@@ -1170,6 +1170,10 @@ fn bad_endpoints_say_what_is_wrong_and_what_is_accepted() {
         ("unix@/a,b", "comma"),
         ("unix@/a b", "space"),
         ("unix@/a\0b", "outside of ASCII"),
+        // The system would connect to 0.0.0.0, to 10.0.0.1 and to nowhere.
+        ("tcp@0:80", "no IPv4 address"),
+        ("tcp@10.1:80", "no IPv4 address"),
+        ("tcp@256.0.0.1:80", "no IPv4 address"),
         (&long_path, "107"),
     ] {
         let error =
@@ -1189,7 +1193,7 @@ proptest! {
     /// Hint: keep the text that was checked.
     #[test]
     fn well_formed_endpoints_round_trip(
-        text in "(tcp|http)@([a-z0-9][a-zA-Z0-9_.-]{0,60}|[12]?[0-9](\\.1?[0-9]{1,2}){3}|\\[[0-9a-f]{1,4}::[0-9a-f]{1,4}\\]):[1-9][0-9]{0,3}|unix@/[!-+\\--~]{0,60}"
+        text in "(tcp|http)@([0-9]?[a-z][a-zA-Z0-9_.-]{0,60}|[12]?[0-9](\\.(1[0-9]{2}|[1-9]?[0-9])){3}|\\[[0-9a-f]{1,4}::[0-9a-f]{1,4}\\]):[1-9][0-9]{0,3}|unix@/[!-+\\--~]{0,60}"
     ) {
         let endpoint: Endpoint = text.parse().unwrap();
         prop_assert_eq!(endpoint.to_string(), text);
