@@ -1,2 +1,230 @@
-//! Demo
-fn main() {}
+//! The story of day 6: three servers, one client. Who gets which call, and what happens when a server hangs,
+//! dies, leaves or joins.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use day6_loadbalance::{
+    BalanceError, BalancedClient, Discovery, Endpoint, Error, MultiServersDiscovery, Options, SelectMode,
+    Server, ServiceMap, service,
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Sum {
+    num1: i32,
+    num2: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Sleep {
+    millis: u64,
+}
+
+/// The same service on every server; but each knows its own name.
+struct Arith {
+    name: char,
+}
+
+impl Arith {
+    async fn sum(&self, Sum { num1, num2 }: Sum) -> anyhow::Result<i32> {
+        num1.checked_add(num2).with_context(|| format!("{num1} + {num2} does not fit into an i32"))
+    }
+
+    async fn sleep(&self, Sleep { millis }: Sleep) -> anyhow::Result<u64> {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok(millis)
+    }
+
+    /// Who answers?
+    async fn name(&self, (): ()) -> anyhow::Result<char> {
+        Ok(self.name)
+    }
+
+    /// Works on every server but c.
+    async fn check(&self, (): ()) -> anyhow::Result<String> {
+        anyhow::ensure!(self.name != 'c', "the disk of {} is full", self.name);
+        Ok(format!("{} is well", self.name))
+    }
+}
+
+type Client = BalancedClient<MultiServersDiscovery>;
+
+/// A running server. Dropping it ends it as `kill -9` would: the listener and all connections are closed.
+struct Running {
+    endpoint: Endpoint,
+    _task: JoinSet<()>,
+}
+
+async fn start(name: char) -> anyhow::Result<Running> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = Endpoint::tcp(listener.local_addr()?);
+    let services = ServiceMap::new();
+    services.add(service!("Arith", Arith { name }, [sum, sleep, name, check])?)?;
+    let mut task = JoinSet::new();
+    task.spawn(async move { Server::new(services).serve(listener).await });
+    println!("   server {name} listens on {endpoint}");
+    Ok(Running { endpoint, _task: task })
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    println!("1. Three servers with the same service, and one client that knows them all:\n");
+    let (a, b, c) = (start('a').await?, start('b').await?, start('c').await?);
+    let list = [&a, &b, &c].map(|server| server.endpoint.clone());
+    // Weights matter to one of the four modes only: there, a gets five calls of seven.
+    let discovery = MultiServersDiscovery::with_weights(list.iter().cloned().zip([5, 1, 1]));
+    let options = Options::default().call_timeout(Duration::from_millis(900));
+    let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &options);
+    let sum: i32 = client.call("Arith.sum", &Sum { num1: 2, num2: 3 }).await?;
+    println!("\n   Arith.sum(2, 3) = {sum}, and it does not matter who has added");
+
+    choose(&client).await?;
+    hang(&client, &list).await?;
+    broadcast(&client).await?;
+    let survivors = kill(&client, a, [b, c]).await?;
+    leave_and_join(&client, survivors).await?;
+
+    println!("\nThe end. All lists were written by hand. Tomorrow servers put themselves on the list.");
+    Ok(())
+}
+
+/// Who answers the next `n` calls, one after the other?
+async fn names(client: &Client, n: usize) -> anyhow::Result<String> {
+    let mut names = String::new();
+    for _ in 0..n {
+        names.push(client.call("Arith.name", &()).await?);
+    }
+    Ok(names)
+}
+
+/// `aab` is `a: 2, b: 1`.
+fn counts(names: &str) -> String {
+    let mut counts = BTreeMap::new();
+    for name in names.chars() {
+        *counts.entry(name).or_insert(0) += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(name, n)| format!("{name}: {n}")).collect();
+    counts.join(", ")
+}
+
+async fn choose(client: &Client) -> anyhow::Result<()> {
+    println!("\n2. 21 calls in each mode. Who answers, and how often?\n");
+    let key = SelectMode::ConsistentHash("user-7".into());
+    for mode in [SelectMode::RoundRobin, SelectMode::Random, SelectMode::WeightedRoundRobin, key] {
+        let names = names(&client.with_mode(mode.clone()), 21).await?;
+        println!("   {:<22} {names}   {}", mode.to_string(), counts(&names));
+    }
+    let mut owners = String::new();
+    for user in 0..21 {
+        let mode = SelectMode::ConsistentHash(format!("user-{user}").into());
+        owners += &names(&client.with_mode(mode), 1).await?;
+    }
+    println!("   {:<22} {owners}   {}", "  21 different keys", counts(&owners));
+    println!("\n   {} connections were enough for all of this.", client.connections());
+    Ok(())
+}
+
+/// A server that accepts connections but never says a word: the worst neighbour of all.
+async fn hang(client: &Client, list: &[Endpoint]) -> anyhow::Result<()> {
+    println!("\n3. A server that hangs joins the list. 8 calls at the same time, round robin:\n");
+    let hung = TcpListener::bind("127.0.0.1:0").await?;
+    let with_hung = list.iter().cloned().chain([Endpoint::tcp(hung.local_addr()?)]);
+    client.discovery().update(with_hung.collect());
+
+    let begin = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let name: Result<char, _> = client.call("Arith.name", &()).await;
+            (name, begin.elapsed())
+        });
+    }
+    let mut late = 0;
+    while let Some(call) = calls.join_next().await {
+        let (name, after) = call?;
+        println!("   after {:>3} ms: {} has answered", after.as_millis(), name?);
+        late += usize::from(after >= Duration::from_millis(300));
+    }
+    println!(
+        "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer, and then"
+    );
+    println!("   the next one in the list was asked. The other calls have not waited for it.");
+    client.discovery().update(list.to_vec());
+    Ok(())
+}
+
+async fn broadcast(client: &Client) -> anyhow::Result<()> {
+    println!("\n4. Broadcast: all servers at once.\n");
+    let begin = Instant::now();
+    let slept: u64 = client.broadcast("Arith.sleep", Sleep { millis: 200 }).await?;
+    println!("   all of them have slept {slept} ms, and it took {} ms together", begin.elapsed().as_millis());
+    match client.broadcast::<_, String>("Arith.check", ()).await {
+        Err(error) => println!("   Arith.check fails if it fails on one:  {error}"),
+        Ok(reply) => bail!("c should have failed, but the reply was {reply:?}"),
+    }
+    println!("   and here is what each of them says:");
+    for (endpoint, result) in client.broadcast_all::<_, String>("Arith.check", ()).await? {
+        match result {
+            Ok(text) => println!("      {endpoint}  {text}"),
+            Err(BalanceError::Call { source: Error::Remote(text), .. }) => {
+                println!("      {endpoint}  error: {text}");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Kills server a while a call is in flight there.
+async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Result<[Running; 2]> {
+    println!("\n5. Server a is killed, while every server has a call in flight:\n");
+    let calls = tokio::spawn({
+        let client = client.clone();
+        async move { client.broadcast_all::<_, u64>("Arith.sleep", Sleep { millis: 300 }).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(a);
+    for (endpoint, result) in calls.await?? {
+        match result {
+            Ok(slept) => println!("   {endpoint}  slept {slept} ms"),
+            Err(BalanceError::Call { source, .. }) => println!("   {endpoint}  {source}"),
+            Err(error) => println!("   {error}"),
+        }
+    }
+    println!(
+        "\n   A call that was lost may have run, so it is an error, and the caller decides. But for the"
+    );
+    println!("   next 12 calls it is known before anything is sent, and the next in the list takes them:");
+    let names = names(client, 12).await?;
+    println!("   {names}   {}", counts(&names));
+    Ok(others)
+}
+
+async fn leave_and_join(client: &Client, [b, c]: [Running; 2]) -> anyhow::Result<()> {
+    println!("\n6. The list changes: a and b leave, d joins.\n");
+    println!("   {} connections are open", client.connections());
+    let d = start('d').await?;
+    client.discovery().update(vec![c.endpoint.clone(), d.endpoint.clone()]);
+    while client.connections() > 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!("   without a call, {} connection is left: that to c", client.connections());
+    let names = names(client, 12).await?;
+    println!("   12 calls: {names}   {}", counts(&names));
+    println!(
+        "   now {} connections are open. Server b still runs, and has nothing to do.",
+        client.connections()
+    );
+    client.discovery().update(Vec::new());
+    match client.call::<_, char>("Arith.name", &()).await {
+        Err(error) => println!("   and when all have left: {error}"),
+        Ok(name) => bail!("nobody should have answered, but {name} did"),
+    }
+    drop(b);
+    Ok(())
+}
