@@ -7,8 +7,9 @@
 //!               └─ no server at all? an error, never silence
 //! ```
 //!
-//! Only a call of which nothing was sent is tried elsewhere. A call that was lost in mid-flight may have run,
-//! and running it twice is the caller's decision.
+//! Only a call that surely has not run is tried elsewhere: nothing of it was sent, or the server refused it
+//! after its goodbye. A call that was lost in mid-flight may have run, and running it twice is the caller's
+//! decision.
 
 use std::sync::Arc;
 use std::time::Duration;
