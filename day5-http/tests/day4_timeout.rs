@@ -1289,6 +1289,30 @@ fn a_new_call_during_shutdown_is_refused() {
     });
 }
 
+/// Wants: a call that crosses the goodbye on its way, to a connection with nothing in flight, is refused like any
+/// other, in the words of the goodbye. Why: a client that gets no answer cannot know whether the call has run; one
+/// that is refused can go elsewhere. Hint: an idle connection may end when the client hangs up, or a little later.
+#[test]
+fn a_call_that_crosses_the_goodbye_is_refused() {
+    run_paused(async || {
+        let (handler, _probe) = probe();
+        let (street, door) = Street::new();
+        let (stop, serving) = serve_until(Server::new(handler), door);
+        let mut peer = Peer { io: street.connect(1024) };
+        peer.shake_hands_json().await;
+        settle().await;
+        stop.send(()).unwrap();
+        let goodbye = peer.read_message().await;
+        assert_eq!(goodbye.seq(), 0);
+
+        peer.send(&json_message("Test.now", 1, json!(null))).await;
+        let refused = peer.read_message().await;
+        assert_eq!((refused.seq(), refused.error()), (1, goodbye.error()));
+        drop(peer);
+        within("the end of the server", serving).await.unwrap().unwrap();
+    });
+}
+
 /// Wants: at shutdown, connections with nothing in flight are closed, and a peer in its handshake is told, at
 /// once. Even if they stay on the line, the server is done long before the grace period is over.
 /// Why: there are always idle connections; waiting for them is waiting for ever.

@@ -7,8 +7,9 @@
 //!               └─ no server at all? an error, never silence
 //! ```
 //!
-//! Only a call of which nothing was sent is tried elsewhere. A call that was lost in mid-flight may have run,
-//! and running it twice is the caller's decision.
+//! Only a call that surely has not run is tried elsewhere: nothing of it was sent, or the server refused it
+//! after its goodbye. A call that was lost in mid-flight may have run, and running it twice is the caller's
+//! decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::deadline::deadline;
 use crate::pool::Pool;
 use crate::{Client, Discovery, DiscoveryError, Endpoint, Error, Options, SelectMode};
 
-/// How many servers in the middle of their shutdown may refuse a call before the refusal is its outcome.
+/// How many connections may turn out to be ending before that is the outcome of a call.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Why a balanced call failed, and on which server.
@@ -124,33 +125,41 @@ impl<D: Discovery> BalancedClient<D> {
         loop {
             let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
             let (endpoint, client) = self.connect(first, deadline).await?;
-            let outcome = call_on(endpoint, client.clone(), deadline, service_method, args).await;
-            match outcome {
-                Err(error) if attempts < MAX_ATTEMPTS && did_not_run(&client, &error) => attempts += 1,
-                outcome => return outcome,
+            let called = self.shared.call_on(&client, deadline, service_method, args).await;
+            let did_not_run = match &called {
+                // The connection has ended between being chosen and being used.
+                Err(Error::Disconnected(_)) => true,
+                // The call and the server's goodbye have crossed. By then it runs nothing any more.
+                Ok(Err(Error::Remote(text))) => text == SHUTTING_DOWN && !client.is_available(),
+                _ => false,
+            };
+            if !did_not_run || attempts == MAX_ATTEMPTS {
+                return called
+                    .and_then(|reply| reply)
+                    .map_err(|source| BalanceError::Call { endpoint, source });
             }
+            attempts += 1;
         }
     }
 
     /// Connects to `first` or, if it cannot be dialed, to the next in the list that can.
     async fn connect(&self, first: Endpoint, deadline: Instant) -> Result<(Endpoint, Client), BalanceError> {
-        let mut left = self.shared.pool.listed();
-        let mut failed = match self.shared.connect(&first, share(deadline, left)).await {
+        let listed = self.shared.pool.listed();
+        let mut failed = match self.shared.connect(&first, share(deadline, listed)).await {
             Ok(client) => return Ok((first, client)),
             Err(failed) => failed,
         };
         let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
         let start = servers.iter().position(|server| *server == first).map_or(0, |index| index + 1);
-        let others =
-            servers.iter().cycle().skip(start).take(servers.len()).filter(|server| **server != first);
-        for endpoint in others {
+        let from_start = servers.iter().cycle().skip(start).take(servers.len());
+        let others: Vec<_> = from_start.filter(|server| **server != first).collect();
+        for (index, endpoint) in others.iter().enumerate() {
             // Out of time: the error belongs to the server that took the time, and no other may be called.
             if Instant::now() >= deadline {
                 break;
             }
-            left = left.saturating_sub(1);
-            match self.shared.connect(endpoint, share(deadline, left)).await {
-                Ok(client) => return Ok((endpoint.clone(), client)),
+            match self.shared.connect(endpoint, share(deadline, others.len() - index)).await {
+                Ok(client) => return Ok((Endpoint::clone(endpoint), client)),
                 Err(error) => failed = error,
             }
         }
@@ -180,6 +189,23 @@ impl<D> Shared<D> {
         let connected = connected.unwrap_or_else(too_late);
         connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
+
+    /// Calls on one connection. The outer error means that nothing was sent.
+    pub(crate) async fn call_on<A, R>(
+        &self,
+        client: &Client,
+        deadline: Instant,
+        service_method: &str,
+        args: &A,
+    ) -> Result<Result<R, Error>, Error>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let called = async { Ok(client.start(service_method, args).await?.await) };
+        let too_late = |_| Ok(Err(Error::Timeout { what: "the call", after: self.call_timeout }));
+        timeout_at(deadline, called).await.unwrap_or_else(too_late)
+    }
 }
 
 /// When to turn to the next server: a hung one may have a part of the time that is left, never all of it.
@@ -187,28 +213,4 @@ impl<D> Shared<D> {
 fn share(deadline: Instant, servers_left: usize) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32
-}
-
-/// Whether the server refused the call after its goodbye. By then it runs nothing any more.
-fn did_not_run(client: &Client, error: &BalanceError) -> bool {
-    let BalanceError::Call { source: Error::Remote(text), .. } = error else { return false };
-    text == SHUTTING_DOWN && !client.is_available()
-}
-
-pub(crate) async fn call_on<A, R>(
-    endpoint: Endpoint,
-    client: Client,
-    deadline: Instant,
-    service_method: &str,
-    args: &A,
-) -> Result<R, BalanceError>
-where
-    A: Serialize + ?Sized,
-    R: DeserializeOwned,
-{
-    let left = deadline.saturating_duration_since(Instant::now());
-    client
-        .call_within(left, service_method, args)
-        .await
-        .map_err(|source| BalanceError::Call { endpoint, source })
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::balance::{Shared, call_on};
+use crate::balance::Shared;
 use crate::deadline::deadline;
 use crate::{BalanceError, BalancedClient, Discovery, DiscoveryError, Endpoint};
 
@@ -109,7 +109,8 @@ where
             self.calls.spawn(async move {
                 let called = async {
                     let client = shared.connect(&endpoint, deadline).await?;
-                    call_on(endpoint, client, deadline, &call.0, &call.1).await
+                    let called = shared.call_on(&client, deadline, &call.0, &call.1).await;
+                    called.and_then(|reply| reply).map_err(|source| BalanceError::Call { endpoint, source })
                 };
                 (index, called.await)
             });

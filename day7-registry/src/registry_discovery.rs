@@ -115,7 +115,8 @@ impl RegistryDiscovery {
     async fn wait_for_list(&self) -> Result<(), DiscoveryError> {
         let mut progress = self.shared.progress.subscribe();
         let seen = progress.borrow().finished;
-        if !progress.borrow().has_list {
+        // No list, and nobody asking? Then do not sit out the pause.
+        if !progress.borrow().has_list && progress.borrow().finished == progress.borrow().started {
             self.shared.wanted.notify_one();
         }
         let news = progress.wait_for(|progress| progress.has_list || progress.finished > seen);

@@ -1120,6 +1120,63 @@ fn the_causes_of_an_error_are_told_once() {
     });
 }
 
+/// A name that is too long to be repeated in the reply costs its own call only.
+///
+/// An error reply repeats the name, and adds its text: with a name that just fits a frame, neither the reply
+/// nor the error fits. Closing the connection for that would cost the calls of others.
+///
+/// Hint: the client finds its call by the `seq`; the last thing to leave out is the name.
+#[test]
+fn a_name_that_is_too_long_to_repeat_fails_its_own_call_only() {
+    run(async || {
+        let server = start(Server::new(arith()).max_frame_len(200)).await;
+        let mut peer = Peer::connect_json(server.addr).await;
+        let too_long = json_message(&"x".repeat(150), 1, json!(null));
+        peer.send(&[too_long, json_message("Arith.sum", 2, json!({"num1": 1, "num2": 2}))].concat()).await;
+        let reply = peer.read_message().await;
+        assert_eq!(reply.seq(), 1);
+        assert_ne!(reply.error(), "");
+        assert_eq!(peer.read_message().await.value(), 3);
+    });
+}
+
+/// A panic while an error is turned into text is a panic of the handler too.
+///
+/// Hint: an error's `Display` is not our code.
+#[test]
+fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("this panic is part of the test")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+
+    run(async || {
+        let handler = async |request: Request| {
+            if request.service_method() == "Fail.late" {
+                tokio::task::yield_now().await;
+            }
+            if request.service_method() == "Fail.not" {
+                return Ok(request.reply("fine")?);
+            }
+            Err::<Reply, _>(Unspeakable.into())
+        };
+        let server = start(Server::new(handler)).await;
+        let mut peer = Peer::connect_json(server.addr).await;
+        for (seq, method) in (1..).zip(["Fail.first_poll", "Fail.late"]) {
+            peer.send(&json_message(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!(reply.seq(), seq);
+            assert!(reply.error().contains("panicked"), "{method}: {:?}", reply.error());
+        }
+        peer.send(&json_message("Fail.not", 3, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "fine");
+    });
+}
+
 /// A call more than `max_in_flight` is refused with an error reply, and when one has ended there is room
 /// again.
 #[test]

@@ -278,6 +278,24 @@ fn a_silent_client_is_dropped() {
     });
 }
 
+/// Wants: a client that asks and then does not read the answer is dropped.
+/// Why: an answer that nobody takes holds its connection as long as a request that never comes.
+#[test]
+fn a_client_that_does_not_read_is_dropped() {
+    run_paused(async || {
+        let (mut deaf, server) = duplex(64);
+        let registry = Registry::new();
+        let listener = Script(VecDeque::from([Ok(server)]));
+        let _serving = tokio::spawn(async move { registry.serve(listener).await });
+        let request = request("GET", REGISTRY_PATH, &[]);
+        tokio::io::AsyncWriteExt::write_all(&mut deaf, request.as_bytes()).await.unwrap();
+        tokio::time::sleep(DEFAULT_HANDSHAKE_TIMEOUT + Duration::from_secs(1)).await;
+        let mut answer = String::new();
+        within("the end of the connection", deaf.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.len() <= 64, "the registry was still there: {answer}");
+    });
+}
+
 /// Wants: dropping the future of `serve` leaves nothing behind, no timer either.
 /// Why: leak-free by construction; whoever starts a registry in a test or a program can also stop it.
 #[test]
@@ -628,17 +646,25 @@ fn the_first_call_waits_for_the_first_list() {
     });
 }
 
-/// Wants: while there is no list and no answer, a call waits for the registry's time limit and then fails.
+/// Wants: while there is no list, a call waits for the registry's time limit and then fails, also when the next
+/// attempt is much further away than that.
 #[test]
 fn a_call_without_a_list_does_not_wait_for_ever() {
     run(async || {
         let registry = HandRegistry::start().await;
-        let discovery = RegistryDiscovery::start(registry.client().timeout(Duration::from_millis(100)));
+        let discovery = RegistryDiscovery::start(registry.client().timeout(Duration::from_millis(50)));
         let _unanswered = registry.request().await;
-        for _ in 0..2 {
+        let error = within("the time limit", discovery.get_all()).await.unwrap_err();
+        assert!(matches!(registry_error(error), RegistryError::Timeout { .. }));
+
+        drop(registry);
+        let begin = Instant::now();
+        for _ in 0..8 {
             let error = within("the time limit", discovery.get_all()).await.unwrap_err();
-            assert!(matches!(registry_error(error), RegistryError::Timeout { .. }));
+            registry_error(error);
         }
+        // Eight times 50 ms. The eighth attempt would not come before 5 s.
+        assert!(begin.elapsed() < Duration::from_millis(2_500), "it took {:?}", begin.elapsed());
     });
 }
 
