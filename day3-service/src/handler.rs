@@ -78,7 +78,7 @@ impl Reply {
 
 /// What [`Handler::call`] returns: the reply, or an error whose text the client is told.
 ///
-/// The text is the error's own and, after colons, that of its causes: see [`full_text`](crate::error::full_text).
+/// The text is the error's own and, after colons, that of its causes: see [`full_text`].
 pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
 
 /// Answers requests.
