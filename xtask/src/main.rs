@@ -11,7 +11,7 @@
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
 //! another day). [`tree`] holds a day's files in memory, [`checks`] and [`readme`] say what is wrong with
-//! them.
+//! them. [`suites`] reads the suites, [`runner`] builds and runs them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +26,11 @@ mod days;
 mod forward;
 mod git;
 mod readme;
+#[allow(dead_code, reason = "`check` and `prove` use the rest of it")]
+mod runner;
 mod soak;
+#[allow(dead_code, reason = "`check` and `prove` use it")]
+mod suites;
 mod tree;
 
 /// The course's own tools.

@@ -1,0 +1,376 @@
+//! Builds the suites and runs them: whole, or one test in a process of its own.
+//!
+//! Its own process, because a panic while another panic unwinds ends the whole process, and with it all
+//! other tests; and because a test that hangs can be killed alone. See `suites` for how they are read.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::course::Day;
+
+/// One test that takes longer than this hangs, and is killed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Of what a process prints, this many bytes are kept from the beginning and as many from the end.
+const KEPT: usize = 256 * 1024;
+
+/// Where to build.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The workspace, or a copy of it.
+    pub(crate) root: &'a Path,
+    /// Cargo's own choice, if `None`.
+    pub(crate) target_dir: Option<&'a Path>,
+}
+
+/// One test program.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// The crate, such as `day3-service`.
+    pub(crate) krate: String,
+    /// The suite, such as `day3_service`; or `unit tests`.
+    pub(crate) target: String,
+    pub(crate) path: PathBuf,
+    /// The crate's directory, where cargo would run it.
+    pub(crate) dir: PathBuf,
+}
+
+/// Why it does not build.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// As rustc shows them, each once.
+    pub(crate) errors: Vec<String>,
+    /// What cargo itself said.
+    pub(crate) cargo: String,
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    Failed,
+    /// It was killed at [`LIMIT`].
+    Hung,
+}
+
+/// One run of one test.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// Both streams. The middle is left out if it is very long.
+    pub(crate) output: String,
+    pub(crate) time: Duration,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.errors.is_empty() {
+            return f.write_str(self.cargo.trim_end());
+        }
+        f.write_str(self.errors.join("\n").trim_end())
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Builds the test programs of these days: the suites of these names, or everything if there are none.
+///
+/// The inner error is a course that does not compile. `progress` gets what cargo says, line by line. In
+/// `errors` there are colours if `colours` are wanted.
+///
+/// # Errors
+///
+/// Cargo cannot be run, or says what this does not understand.
+pub(crate) fn build(
+    place: Place<'_>,
+    days: &[&Day],
+    suites: &[&str],
+    colours: bool,
+    mut progress: impl FnMut(&str),
+) -> Result<Result<Vec<Program>, Broken>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.args(["test", "--no-run", "--message-format"]);
+    command.arg(if colours { "json,json-diagnostic-rendered-ansi" } else { "json" });
+    command.args(days.iter().flat_map(|day| ["-p", day.name]));
+    command.args(suites.iter().flat_map(|suite| ["--test", suite]));
+    command.current_dir(place.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(dir) = place.target_dir {
+        command.env("CARGO_TARGET_DIR", dir);
+    }
+    let mut child = command.spawn().context("cannot run cargo")?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let messages = thread::spawn(move || stdout.map(io::read_to_string).unwrap_or(Ok(String::new())));
+    let mut cargo = String::new();
+    for line in stderr.map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+        let line = line.context("cargo's messages")?;
+        progress(&line);
+        cargo.push_str(&line);
+        cargo.push('\n');
+    }
+    let messages = messages.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let status = child.wait()?;
+
+    // What a test prints while it is compiled, as a build script may, is no message.
+    let messages: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if !status.success() {
+        let mut seen = BTreeSet::new();
+        let errors = messages.iter().filter_map(error).filter(|error| seen.insert(error.clone()));
+        return Ok(Err(Broken { errors: errors.collect(), cargo }));
+    }
+    let mut programs: Vec<Program> = messages.iter().filter_map(program).collect();
+    programs.sort_by(|a, b| (&a.krate, &a.target).cmp(&(&b.krate, &b.target)));
+    Ok(Ok(programs))
+}
+
+/// The error that a message of cargo's tells of, if it does. The last of them only counts the others.
+fn error(message: &Value) -> Option<String> {
+    let message = &message["message"];
+    let counts = message["message"].as_str()?.starts_with("aborting due to");
+    let is_error = message["level"].as_str()?.starts_with("error");
+    (is_error && !counts).then(|| message["rendered"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The program that a message of cargo's tells of, if it does. A demo's own test program has no tests in it.
+fn program(message: &Value) -> Option<Program> {
+    let path = PathBuf::from(message["executable"].as_str()?);
+    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
+    let dir = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
+    let target = match message["target"]["kind"][0].as_str()? {
+        "test" => message["target"]["name"].as_str()?,
+        "lib" => "unit tests",
+        _ => return None,
+    };
+    let (krate, target) = (dir.file_name()?.to_str()?.to_owned(), target.to_owned());
+    is_test.then_some(Program { krate, target, path, dir })
+}
+
+impl Program {
+    /// To run it as cargo would.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.current_dir(&self.dir);
+        command.env("CARGO_MANIFEST_DIR", &self.dir); // or it would inherit the one of this tool
+        command
+    }
+
+    /// The names of its tests.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
+        let (status, output) = watch(self.command().args(["--list", "--format", "terse"]), LIMIT)?;
+        if !status.is_some_and(|status| status.success()) {
+            bail!("{} cannot list its tests:\n{output}", self.path.display());
+        }
+        Ok(output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    }
+
+    /// Runs one test.
+    ///
+    /// # Errors
+    ///
+    /// There is no such test, or the program cannot be run.
+    pub(crate) fn run(&self, test: &str) -> Result<Outcome> {
+        let start = Instant::now();
+        let mut command = self.command();
+        command.args(["--exact", test, "--nocapture"]);
+        command.env("RUST_BACKTRACE", "0"); // the panic message and its place are what is wanted
+        let (status, output) = watch(&mut command, LIMIT)?;
+        let time = start.elapsed();
+        let says = |what: &str| output.lines().any(|line| line.starts_with(what));
+        let verdict = match status {
+            None => Verdict::Hung,
+            // Without this, a name that does not exist would pass: no test failed.
+            _ if says("running 0 tests") => bail!("{} has no test {test}", self.path.display()),
+            // The words are asked for, too: a test that ends its process with 0 has not passed.
+            Some(status) if status.success() && output.contains("test result: ok. 1 passed") => {
+                Verdict::Passed
+            }
+            Some(_) => Verdict::Failed,
+        };
+        Ok(Outcome { verdict, output, time })
+    }
+}
+
+/// How many tests to run at the same time: they wait more than they work.
+pub(crate) fn jobs() -> usize {
+    4 * thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs each of these tests in a process of its own, up to `jobs` of them at the same time.
+///
+/// `done` hears of each as it ends (the index into `tests`); when it breaks, no more are begun. The outcomes
+/// are in the order of `tests`; `None` has not been run.
+///
+/// # Errors
+///
+/// As [`Program::run`].
+pub(crate) fn run_all(
+    tests: &[(&Program, &str)],
+    jobs: usize,
+    done: impl FnMut(usize, &Outcome) -> ControlFlow<()> + Send,
+) -> Result<Vec<Option<Outcome>>> {
+    let next = AtomicUsize::new(0);
+    let outcomes: Vec<Option<Outcome>> = tests.iter().map(|_| None).collect();
+    let shared = Mutex::new((outcomes, done));
+    let poisoned = "whoever holds this lock panics only if `done` does";
+    let work = || -> Result<()> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((program, test)) = tests.get(index) else { return Ok(()) };
+            let ran = program.run(test);
+            if ran.is_err() {
+                next.store(tests.len(), Ordering::Relaxed);
+            }
+            let outcome = ran?;
+            let mut shared = shared.lock().expect(poisoned);
+            if shared.1(index, &outcome).is_break() {
+                next.store(tests.len(), Ordering::Relaxed);
+            }
+            shared.0[index] = Some(outcome);
+        }
+    };
+    let joined = thread::scope(|scope| -> Vec<Result<()>> {
+        let workers: Vec<_> = (0..jobs.clamp(1, tests.len().max(1))).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    joined.into_iter().collect::<Result<()>>()?;
+    Ok(shared.into_inner().expect(poisoned).0)
+}
+
+/// Runs a command to its end, or kills it after `limit` (then there is no status). With what it printed on
+/// both streams.
+///
+/// # Errors
+///
+/// It cannot be run.
+pub(crate) fn watch(command: &mut Command, limit: Duration) -> Result<(Option<ExitStatus>, String)> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let spawned = command.spawn().with_context(|| name);
+    // The command keeps its ends of the pipe; the reader waits for the last of them to be closed.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = spawned?;
+    // Read all the time: a pipe that nobody reads would stop the process.
+    let reading = thread::spawn(move || keep_ends(reader));
+    let status = wait(&mut child, limit)?;
+    let output = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    Ok((status, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Reads to the end, and keeps [`KEPT`] bytes of the beginning and of the end.
+fn keep_ends(mut reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    reader.by_ref().take(KEPT as u64).read_to_end(&mut head)?;
+    let (mut tail, mut dropped) = (Vec::new(), 0);
+    while reader.by_ref().take(KEPT as u64).read_to_end(&mut tail)? > 0 {
+        let over = tail.len().saturating_sub(KEPT);
+        tail.drain(..over);
+        dropped += over;
+    }
+    if dropped > 0 {
+        head.extend_from_slice(format!("\n… {dropped} bytes are left out …\n").as_bytes());
+    }
+    head.append(&mut tail);
+    Ok(head)
+}
+
+/// Waits for at most `limit`, then kills. `None`: it was killed.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() >= limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command, or a test program, that does as the shell is told.
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_run_over_its_limit_is_killed() {
+        let start = Instant::now();
+        let (status, output) =
+            watch(&mut shell("echo begun; exec sleep 60"), Duration::from_millis(300)).unwrap();
+        assert!(status.is_none());
+        assert_eq!(output, "begun\n");
+        assert!(start.elapsed() < Duration::from_secs(30), "it was waited for instead");
+    }
+
+    #[test]
+    fn of_much_output_both_ends_are_kept() {
+        let much = "echo first; yes 0123456789 | head -c 3300000; echo last >&2; exit 3";
+        let (status, output) = watch(&mut shell(much), LIMIT).unwrap();
+        assert_eq!(status.unwrap().code(), Some(3));
+        assert!(output.starts_with("first\n0123456789\n") && output.ends_with("\nlast\n"));
+        assert!(output.len() < 3 * KEPT && output.contains("bytes are left out"));
+    }
+
+    #[test]
+    fn little_output_is_kept_whole() {
+        let text: Vec<u8> = (0..KEPT + 1000).map(|n| n as u8).collect();
+        assert_eq!(keep_ends(&text[..]).unwrap(), text);
+        assert_eq!(keep_ends(&b""[..]).unwrap(), b"");
+    }
+
+    #[test]
+    fn test_programs_are_told_from_demos_and_from_what_is_no_program() {
+        let message = |kind: &str, executable: Value| {
+            let target = serde_json::json!({ "kind": [kind], "name": "day1_codec" });
+            program(&serde_json::json!({
+                "reason": "compiler-artifact", "manifest_path": "/course/day1-codec/Cargo.toml",
+                "target": target, "profile": { "test": true }, "executable": executable,
+            }))
+        };
+        let name = |program: Option<Program>| program.map(|program| (program.krate, program.target));
+        let day1 = |target: &str| Some(("day1-codec".to_owned(), target.to_owned()));
+        assert_eq!(name(message("test", "/t/a".into())), day1("day1_codec"));
+        assert_eq!(name(message("lib", "/t/a".into())), day1("unit tests"));
+        assert_eq!(name(message("bin", "/t/a".into())), None);
+        assert_eq!(name(message("lib", Value::Null)), None);
+    }
+
+    #[test]
+    fn of_the_compilers_messages_only_errors_count() {
+        let message = |level: &str, text: &str| {
+            let rendered = format!("{level}: {text}\n");
+            error(&serde_json::json!({
+                "reason": "compiler-message",
+                "message": { "level": level, "message": text, "rendered": rendered },
+            }))
+        };
+        assert_eq!(message("error", "mismatched types").as_deref(), Some("error: mismatched types\n"));
+        assert_eq!(message("warning", "unused variable"), None);
+        assert_eq!(message("error", "aborting due to 2 previous errors"), None);
+        assert_eq!(message("failure-note", "For more information"), None);
+    }
+}
