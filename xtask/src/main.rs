@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `forward N` | carries a change made in day N into every later day | [`forward`] |
 //! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
+//! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
 //! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
@@ -25,6 +26,7 @@ mod course;
 mod days;
 mod forward;
 mod git;
+mod lab;
 mod readme;
 #[allow(dead_code, reason = "`check` and `prove` use the rest of it")]
 mod runner;
@@ -68,6 +70,21 @@ enum Command {
         #[arg(long, requires = "day")]
         diff: bool,
     },
+    /// List day N's "break it" labs, or put one into its crate: which test will fail, and why?
+    ///
+    /// A lab is one small defect in one file. The file must have no uncommitted work, so that `git restore` heals
+    /// it.
+    Lab {
+        /// The day
+        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        day: u8,
+        /// The lab's number in the list
+        #[arg(value_name = "LAB")]
+        number: Option<usize>,
+        /// Only say which test fails, and why; change nothing
+        #[arg(long, requires = "number")]
+        answer: bool,
+    },
     /// Run every suite many times on a busy machine, and report failures and times
     Soak {
         /// How many times each suite is run
@@ -103,6 +120,13 @@ fn run(command: Command) -> Result<bool> {
         Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
         Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
         Command::Days { day, diff: _ } => days::run(&root, day),
+        Command::Lab { day, number: None, answer: _ } => lab::list(&root, course::day(day)?),
+        Command::Lab { day, number: Some(number), answer: true } => {
+            lab::answer(&root, course::day(day)?, number)
+        }
+        Command::Lab { day, number: Some(number), answer: false } => {
+            lab::apply(&root, course::day(day)?, number)
+        }
         Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),
     }
 }

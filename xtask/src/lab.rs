@@ -1,0 +1,228 @@
+//! `lab`: one small defect, put into a day's crate, for the reader to find.
+//!
+//! A lab is a few lines of data in `xtask/labs/dayN.toml`: a file of the day, a text that occurs in it once,
+//! the text to put in its place, and the test of the day's own suite that must fail then. The learner guesses
+//! which test that is; `prove` checks that the guess can be right.
+//!
+//! There is no second copy of anything here: a lab is an edit, and `git restore` takes it back.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::course::Day;
+use crate::git;
+
+/// One defect that can be put into a day's crate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lab {
+    /// What is done, in one line.
+    pub(crate) title: String,
+    /// The file, in the crate's directory.
+    pub(crate) file: String,
+    /// What is taken out. It occurs exactly once in the file.
+    find: String,
+    /// What comes in its place.
+    replace: String,
+    /// The test of the day's own suite that shows the defect best.
+    pub(crate) test: String,
+    /// What goes wrong, and why the test sees it.
+    pub(crate) why: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labs {
+    lab: Vec<Lab>,
+}
+
+/// The labs of a day, in the order of the lesson.
+///
+/// # Errors
+///
+/// The day has no file of labs, or it cannot be read.
+pub(crate) fn load(root: &Path, day: &Day) -> Result<Vec<Lab>> {
+    let path = format!("xtask/labs/day{}.toml", day.number);
+    let text = fs::read_to_string(root.join(&path));
+    let text = text.with_context(|| format!("day {} has no labs: cannot read {path}", day.number))?;
+    let labs: Labs = toml::from_str(&text).with_context(|| path.clone())?;
+    if labs.lab.is_empty() {
+        bail!("day {} has no labs: {path} is empty", day.number);
+    }
+    Ok(labs.lab)
+}
+
+impl Lab {
+    /// The text of the file with the defect in it.
+    ///
+    /// # Errors
+    ///
+    /// The text to take out is not there, or is there more than once; or nothing would change.
+    pub(crate) fn apply(&self, text: &str) -> Result<String> {
+        match text.matches(&self.find).count() {
+            1 if self.find == self.replace => bail!("the lab changes nothing"),
+            1 => Ok(text.replacen(&self.find, &self.replace, 1)),
+            0 => bail!("this text is not in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
+            n => bail!("this text is {n} times in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
+        }
+    }
+}
+
+/// Lists the day's labs.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn list(root: &Path, day: &Day) -> Result<bool> {
+    let (number, labs) = (day.number, load(root, day)?);
+    println!("Day {number}: each lab breaks {} in one place. Which test will fail, and why?\n", day.name);
+    for (index, lab) in labs.iter().enumerate() {
+        println!("{:4}  {}", index + 1, lab.title);
+    }
+    println!("\ncargo xtask lab {number} K   breaks it; git restore heals it");
+    Ok(true)
+}
+
+/// Puts one lab into the day's crate, and asks the question.
+///
+/// # Errors
+///
+/// There is no such lab, its file has work that is not committed, or its text is not in the file.
+pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
+    let labs = load(root, day)?;
+    let lab = pick(&labs, day, number)?;
+    let file = format!("{}/{}", day.name, lab.file);
+    let uncommitted = git::text(root, &["status", "--porcelain", "--", &file])?;
+    if !uncommitted.is_empty() {
+        bail!(
+            "{file} has work that is not committed, and the way back would lose it.\n\
+             Commit it, or throw it away:  git restore {file}"
+        );
+    }
+    let healthy = fs::read_to_string(root.join(&file)).with_context(|| file.clone())?;
+    let broken = lab.apply(&healthy).with_context(|| {
+        format!("lab {number} of day {} does not fit: the file is not the course's solution", day.number)
+    })?;
+    fs::write(root.join(&file), &broken).with_context(|| file.clone())?;
+
+    println!("Day {}, lab {number}: {}\n", day.number, lab.title);
+    print_change(&file, &healthy, &broken);
+    let number = format!("{} {number}", day.number);
+    let suite = format!("cargo test -p {} --test {}", day.name, day.ident());
+    println!("\nWhich test will fail, and why? Decide first, then look:\n");
+    for (command, what) in [
+        (format!("cargo xtask check {}", day.number), "the day's suite, step by step"),
+        (suite, "the same, as cargo shows it"),
+        (format!("cargo xtask lab {number} --answer"), "the test, and why"),
+        (format!("git restore {file}"), "heals it"),
+    ] {
+        println!("  {command:<48}  {what}");
+    }
+    let status = git::text(root, &["status", "--porcelain", "--", day.name])?;
+    let others: Vec<_> = status.lines().filter(|line| !line.ends_with(&file)).collect();
+    if !others.is_empty() {
+        println!("\nnote: {} has other work that is not committed, perhaps another lab:", day.name);
+        println!("{}", others.join("\n"));
+    }
+    Ok(true)
+}
+
+/// Says which test fails, and why. Nothing is changed.
+///
+/// # Errors
+///
+/// There is no such lab.
+pub(crate) fn answer(root: &Path, day: &Day, number: usize) -> Result<bool> {
+    let labs = load(root, day)?;
+    let lab = pick(&labs, day, number)?;
+    let (name, suite) = (day.name, day.ident());
+    println!("Day {}, lab {number}: {}\n", day.number, lab.title);
+    println!("{} fails.\n{}\n", lab.test, lab.why.trim());
+    println!("  cargo test -p {name} --test {suite} -- --exact {}", lab.test);
+    println!("  {name}/tests/{suite}.rs says what it wants");
+    Ok(true)
+}
+
+/// Labs are counted from 1.
+fn pick<'a>(labs: &'a [Lab], day: &Day, number: usize) -> Result<&'a Lab> {
+    let lab = number.checked_sub(1).and_then(|index| labs.get(index));
+    lab.with_context(|| format!("day {} has no lab {number}: there are 1 to {}", day.number, labs.len()))
+}
+
+/// The lines that differ, from the first to the last, and where they begin.
+fn print_change(file: &str, before: &str, after: &str) {
+    let (before, after): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    let start = before.iter().zip(&after).take_while(|(old, new)| old == new).count();
+    let rest = (&before[start..], &after[start..]);
+    let same_end = rest.0.iter().rev().zip(rest.1.iter().rev()).take_while(|(old, new)| old == new).count();
+    println!("{file}:{}", start + 1);
+    for (sign, lines) in [("-", rest.0), ("+", rest.1)] {
+        for line in &lines[..lines.len() - same_end] {
+            println!("{}", format!("  {sign} {line}").trim_end());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::course::DAYS;
+
+    const LABS_A_DAY: usize = 6;
+
+    fn lab(find: &str, replace: &str) -> Lab {
+        let [title, file, test, why] = ["t", "src/a.rs", "test", "why"].map(str::to_owned);
+        Lab { title, file, find: find.to_owned(), replace: replace.to_owned(), test, why }
+    }
+
+    /// Whether `suite` has a test of this name.
+    fn has_test(suite: &str, name: &str) -> bool {
+        let mut before = "";
+        suite.lines().any(|line| {
+            let is_it = line == format!("fn {name}() {{") && before == "#[test]";
+            before = line;
+            is_it
+        })
+    }
+
+    #[test]
+    fn a_lab_fits_in_exactly_one_place() {
+        assert_eq!(lab("be", "le").apply("to_be_bytes").unwrap(), "to_le_bytes");
+        let error = |lab: Lab| lab.apply("to_be_be").unwrap_err().to_string();
+        assert!(error(lab("le", "be")).contains("not in src/a.rs"));
+        assert!(error(lab("be", "le")).contains("2 times in src/a.rs"));
+        assert!(error(lab("to", "to")).contains("changes nothing"));
+    }
+
+    /// All the data of the course, without running anything: `prove` does that.
+    #[test]
+    fn every_lab_fits_its_day() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for day in DAYS.iter().filter(|day| root.join(format!("xtask/labs/day{}.toml", day.number)).exists())
+        {
+            let labs = load(root, day).unwrap();
+            assert!(labs.len() >= LABS_A_DAY, "day {} has {} labs", day.number, labs.len());
+            let titles: BTreeSet<_> = labs.iter().map(|lab| &lab.title).collect();
+            assert_eq!(titles.len(), labs.len(), "day {}: two labs have the same title", day.number);
+
+            let suite = format!("{}/tests/{}.rs", day.name, day.ident());
+            let suite = fs::read_to_string(root.join(&suite)).unwrap();
+            for (number, lab) in (1..).zip(&labs) {
+                let at = format!("day {}, lab {number}", day.number);
+                assert!(day.may_add(&lab.file) || day.may_change(&lab.file), "{at}: {} is not its", lab.file);
+                let text = fs::read_to_string(day.dir(root).join(&lab.file)).unwrap();
+                lab.apply(&text).unwrap_or_else(|error| panic!("{at}: {error}"));
+                assert!(has_test(&suite, &lab.test), "{at}: there is no test {}", lab.test);
+                for text in [&lab.title, &lab.why] {
+                    assert!(!text.trim().is_empty() && !text.contains(&lab.test), "{at}: {text:?}");
+                }
+                assert!(!lab.title.contains('\n') && !lab.title.ends_with('.'), "{at}: {:?}", lab.title);
+            }
+        }
+    }
+}
