@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::checks;
 use crate::course::{DAYS, Day};
+use crate::screen;
 use crate::tree::{self, Counts, Tree};
 
 /// What became of a file from one day to the next.
@@ -148,7 +149,7 @@ fn print(day: &Day, comparison: &Comparison) {
         lines(comparison, |_| true),
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
-        for line in wrap(&paths, 88) {
+        for line in screen::wrap(paths, 88) {
             println!("    {sign} {line}");
         }
     }
@@ -158,30 +159,4 @@ fn lines(comparison: &Comparison, wanted: impl Fn(&str) -> bool) -> String {
     let counts = comparison.counts.iter().filter(|(path, _)| wanted(path)).map(|(_, count)| count);
     let (added, removed) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     format!("{:>7} {:>6}", format!("+{added}"), format!("-{removed}"))
-}
-
-/// The words in lines of at most `width`, as far as the words allow.
-fn wrap(words: &[&str], width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in words {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push((*word).to_owned()),
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_a_long_one_has_a_line_of_its_own() {
-        assert_eq!(wrap(&["a", "bc", "defghij", "k"], 4), ["a bc", "defghij", "k"]);
-        assert!(wrap(&[], 4).is_empty());
-    }
 }

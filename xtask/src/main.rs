@@ -5,6 +5,7 @@
 //!
 //! | command | what it does | in |
 //! |---|---|---|
+//! | `check [N]` | runs day N's suite and shows what is next | [`check`] |
 //! | `forward N` | carries a change made in day N into every later day | [`forward`] |
 //! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
 //! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
@@ -21,17 +22,20 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
 
 mod carry;
+mod chapter;
+mod check;
 mod checks;
 mod course;
 mod days;
 mod forward;
 mod git;
 mod lab;
+mod ladder;
+mod panics;
 mod readme;
-#[allow(dead_code, reason = "`check` and `prove` use the rest of it")]
 mod runner;
+mod screen;
 mod soak;
-#[allow(dead_code, reason = "`check` and `prove` use it")]
 mod suites;
 mod tree;
 
@@ -60,6 +64,22 @@ enum Command {
         /// Carry README.md and src/main.rs too
         #[arg(long)]
         all: bool,
+    },
+    /// Run the suite of day N, and show its steps, how far you are, and the first step to work on
+    ///
+    /// Without a day, all seven at a glance. A step is `ok`; `FAILED`, if it came to a wrong result; `HUNG`, if it
+    /// did not end; and `todo`, if it came to a function that is not written yet. When all steps of a day are
+    /// passed, the suites of the days before are run as well. The exit code is 0 if all passed.
+    Check {
+        /// The day
+        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        day: Option<u8>,
+        /// Tell of the first step that is not passed what it wants, why, and a hint
+        #[arg(long, requires = "day")]
+        hint: bool,
+        /// Run again whenever a file of the day is saved, until Ctrl-C
+        #[arg(long, requires = "day")]
+        watch: bool,
     },
     /// Show each day against the day before, and fail where a diff is more than its lesson
     Days {
@@ -117,6 +137,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool> {
     let root = workspace_root(&std::env::current_dir().context("there is no current directory")?)?;
     match command {
+        Command::Check { day: None, .. } => check::all(&root),
+        Command::Check { day: Some(day), hint, watch: false } => check::day(&root, course::day(day)?, hint),
+        Command::Check { day: Some(day), hint, watch: true } => check::watch(&root, course::day(day)?, hint),
         Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
         Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
         Command::Days { day, diff: _ } => days::run(&root, day),

@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! // ---- frames ------------------------------
-//! // Chapter: The wire > Frames
+//! // Chapter: The wire > Frames; Limits
 //!
 //! /// What the test wants, why, and a hint.
 //! #[test]
 //! fn a_frame_is_its_length_in_four_bytes_and_its_payload() {
 //! ```
 //!
-//! The second line of the comment says where the chapter (the day's README) tells of it; see `chapter`.
+//! The second line of the comment says where the chapter (the day's README) tells of it, see `chapter`; there
+//! may be several places.
 //! Comments are no part of Rust's syntax, so they are found by their lines, and the tests by their tokens:
 //! so a test inside of a macro such as `proptest!` is one as well. What builds and runs them is `runner`.
 
@@ -45,8 +46,8 @@ pub(crate) struct Suite {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Section {
     pub(crate) title: String,
-    /// What the line `// Chapter: …` says.
-    pub(crate) chapter: Option<String>,
+    /// What the line `// Chapter: …` says: one or more places.
+    pub(crate) chapter: Vec<String>,
     pub(crate) line: usize,
 }
 
@@ -117,7 +118,8 @@ fn sections(text: &str) -> Vec<Section> {
         if let Some(title) = line.strip_prefix(HEADER) {
             let chapter = lines.get(index + 1).and_then(|line| line.strip_prefix(CHAPTER));
             let title = title.trim_end_matches('-').trim().to_owned();
-            let chapter = chapter.map(|chapter| chapter.trim().to_owned());
+            let places = chapter.into_iter().flat_map(|chapter| chapter.split(';'));
+            let chapter = places.map(|place| place.trim().to_owned()).collect();
             sections.push(Section { title, chapter, line: index + 1 });
         }
     }
@@ -203,7 +205,7 @@ fn helper() {
 }
 
 // ---- frames, and "more" ------
-// Chapter: The wire > Frames
+// Chapter: The wire > Frames; Limits
 
 /// What it wants.
 ///
@@ -255,16 +257,12 @@ mod inner {
 
     #[test]
     fn a_section_has_a_title_and_may_name_a_place_in_the_chapter() {
-        let suite = parse("day1_codec", TEXT).unwrap();
-        let sections: Vec<_> = suite
-            .sections
-            .iter()
-            .map(|section| (section.title.as_str(), section.chapter.as_deref()))
-            .collect();
-        assert_eq!(
-            sections,
-            [("helpers", None), ("frames, and \"more\"", Some("The wire > Frames")), ("the rest", None)]
-        );
+        let sections = parse("day1_codec", TEXT).unwrap().sections.into_iter();
+        let sections: Vec<_> =
+            sections.map(|section| (section.title, section.chapter.join(" and "))).collect();
+        let sections: Vec<_> = sections.iter().map(|(title, chapter)| (&title[..], &chapter[..])).collect();
+        let frames = ("frames, and \"more\"", "The wire > Frames and Limits");
+        assert_eq!(sections, [("helpers", ""), frames, ("the rest", "")]);
     }
 
     #[test]

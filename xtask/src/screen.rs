@@ -1,0 +1,114 @@
+//! What a tool writes to a terminal: colours, lines that fit, and a line that says how far it is.
+//!
+//! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
+
+use std::io::{self, IsTerminal, Write};
+
+/// Text for people is wrapped at this many columns.
+pub(crate) const WIDTH: usize = 80;
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint {
+    pub(crate) colours: bool,
+}
+
+/// A line on standard error that is written over and over, and gone at the end. On a terminal only.
+pub(crate) struct Status {
+    shown: bool,
+    is_terminal: bool,
+}
+
+impl Paint {
+    /// As standard output wants it.
+    pub(crate) fn stdout() -> Paint {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Paint { colours: io::stdout().is_terminal() && !refused }
+    }
+
+    pub(crate) fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub(crate) fn red(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Status {
+    pub(crate) fn new() -> Status {
+        Status { shown: false, is_terminal: io::stderr().is_terminal() }
+    }
+
+    /// Shows this line instead of the last one, as far as it fits.
+    pub(crate) fn show(&mut self, line: &str) {
+        if self.is_terminal {
+            let line: String = line.trim().chars().take(WIDTH - 10).collect();
+            // A status line that cannot be written is not missed.
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+            self.shown = true;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The words in lines of at most `width` characters, as far as the words allow.
+pub(crate) fn wrap<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_wrapped_and_a_long_one_has_a_line_of_its_own() {
+        assert_eq!(wrap(["a", "bc", "defghij", "k"], 4), ["a bc", "defghij", "k"]);
+        assert_eq!(wrap(["\u{2026}\u{2026}", "\u{2026}"], 4), ["\u{2026}\u{2026} \u{2026}"]);
+        assert!(wrap([], 4).is_empty());
+    }
+
+    #[test]
+    fn without_colours_text_is_text() {
+        assert_eq!(Paint { colours: false }.red("no"), "no");
+        assert_eq!(Paint { colours: true }.red("no"), "\x1b[1;31mno\x1b[0m");
+    }
+}
