@@ -166,7 +166,7 @@ async fn expect_bytes<Io: AsyncRead + Unpin>(io: &mut Io, expected: &[u8]) {
         let n = within("the bytes of the answer", io.read(&mut buf)).await.unwrap();
         got.extend_from_slice(&buf[..n]);
         let same = n > 0 && expected.starts_with(&got);
-        assert!(same, "\n     got {:?}\nexpected {:?}", got.escape_ascii(), expected.escape_ascii());
+        assert!(same, "\n     got {}\nexpected {}", got.escape_ascii(), expected.escape_ascii());
     }
 }
 
