@@ -1,0 +1,262 @@
+//! The client's process: keeps calls in flight, checks every answer, and measures.
+//!
+//! Each caller is a task that makes one call after the other. The clock runs between two moments: after the
+//! warm-up, and so many seconds later. What is read from the system at both (CPU time, TCP segments) covers the
+//! same calls as the count.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use crate::histogram::Histogram;
+use crate::machine::{self, Reading};
+use crate::peers::{Caller, Peer};
+use crate::workload::{Kind, Workload};
+
+/// A measurement goes on until so many calls were answered, but for no longer than this.
+const MIN_CALLS: u64 = 10;
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// What one measurement found.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// How many calls were answered while the clock ran.
+    pub(crate) calls: u64,
+    /// How long it ran, in seconds.
+    pub(crate) seconds: f64,
+    /// Half of the calls took at most so long, in microseconds.
+    pub(crate) p50: f64,
+    /// 99 of 100 calls took at most so long, in microseconds.
+    pub(crate) p99: f64,
+    /// CPU time of the server's process, user and system, in seconds.
+    pub(crate) server_cpu: f64,
+    /// CPU time of the client's process.
+    pub(crate) client_cpu: f64,
+    /// TCP segments that the whole machine has sent.
+    pub(crate) segments: u64,
+    /// Calls before, during and after: for whoever counts instructions of a whole process.
+    pub(crate) all_calls: u64,
+}
+
+impl Sample {
+    pub(crate) fn calls_per_second(&self) -> f64 {
+        self.calls as f64 / self.seconds
+    }
+
+    /// Server and client together, in microseconds.
+    pub(crate) fn cpu_per_call(&self) -> f64 {
+        (self.server_cpu + self.client_cpu) / self.calls as f64 * 1e6
+    }
+
+    pub(crate) fn segments_per_call(&self) -> f64 {
+        self.segments as f64 / self.calls as f64
+    }
+}
+
+/// What the callers write down.
+pub(crate) struct Meter {
+    running: AtomicBool,
+    over: AtomicBool,
+    times: Histogram,
+    /// Calls that were answered while the clock did not run.
+    others: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Meter {
+        let (running, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        Meter { running, over, times: Histogram::new(), others: AtomicU64::new(0) }
+    }
+
+    /// A call was answered, with the right answer.
+    pub(crate) fn record(&self, took: Duration) {
+        if self.running.load(Ordering::Relaxed) {
+            self.times.record(took);
+        } else {
+            self.others.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether to make no further calls.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.running.store(false, Ordering::Relaxed);
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What to measure, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) workload: Workload,
+    /// How many connections; each has the workload's calls in flight.
+    pub(crate) connections: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+}
+
+/// Measures one peer, whose server is there already.
+///
+/// # Errors
+/// A call failed, or its answer was wrong.
+pub(crate) fn measure(peer: Peer, addr: SocketAddr, server_pid: i32, plan: Plan) -> Result<Sample> {
+    let runtime = machine::runtime()?;
+    let meter = Arc::new(Meter::new());
+    let mut load = JoinSet::new();
+    for _ in 0..plan.connections {
+        load.spawn_on(peer.drive(addr, plan.workload, Arc::clone(&meter)), runtime.handle());
+    }
+    // The clock is on a thread of its own: the runtime may be too busy to look at it in time.
+    std::thread::sleep(plan.warm_up);
+    let (before, start) = (Reading::take(server_pid)?, Instant::now());
+    meter.running.store(true, Ordering::Relaxed);
+    std::thread::sleep(plan.duration);
+    while meter.times.count() < MIN_CALLS && !load.is_empty() && start.elapsed() < MAX_WAIT {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    meter.stop();
+    let (after, seconds) = (Reading::take(server_pid)?, start.elapsed().as_secs_f64());
+    runtime.block_on(async {
+        while let Some(ended) = load.join_next().await {
+            ended??;
+        }
+        anyhow::Ok(())
+    })?;
+    let calls = meter.times.count();
+    ensure!(calls > 0, "not one call was answered in {seconds:.2} s");
+    let micros = |share| meter.times.quantile(share).as_nanos() as f64 / 1e3;
+    Ok(Sample {
+        calls,
+        seconds,
+        p50: micros(0.5),
+        p99: micros(0.99),
+        server_cpu: after.server_cpu - before.server_cpu,
+        client_cpu: after.client_cpu - before.client_cpu,
+        segments: after.segments - before.segments,
+        all_calls: calls + meter.others.load(Ordering::Relaxed),
+    })
+}
+
+/// Keeps the workload's calls in flight: one task for each.
+///
+/// # Errors
+/// A call failed, or its answer was wrong.
+pub(crate) async fn drive<C: Caller>(client: C, workload: Workload, meter: Arc<Meter>) -> Result<()> {
+    let mut callers = JoinSet::new();
+    for number in 0..workload.in_flight() {
+        let (client, meter) = (client.clone(), Arc::clone(&meter));
+        match workload.kind() {
+            Kind::Sum => callers.spawn(async move { ask_sums(client, number, &meter).await }),
+            Kind::Echo(len) => callers.spawn(async move { ask_echoes(client, len, &meter).await }),
+        };
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn ask_sums<C: Caller>(client: C, number: usize, meter: &Meter) -> Result<()> {
+    let mut numbers = Numbers::new(number);
+    while !meter.is_over() {
+        let (a, b) = numbers.next();
+        let start = Instant::now();
+        let sum = client.sum(a, b).await?;
+        meter.record(start.elapsed());
+        ensure!(i64::from(sum) == i64::from(a) + i64::from(b), "{a} + {b} is not {sum}");
+    }
+    Ok(())
+}
+
+async fn ask_echoes<C: Caller>(client: C, len: usize, meter: &Meter) -> Result<()> {
+    let original = payload(len);
+    let mut bytes = original.clone();
+    while !meter.is_over() {
+        let start = Instant::now();
+        bytes = client.echo(bytes).await?;
+        meter.record(start.elapsed());
+        ensure!(bytes.len() == len, "{} bytes came back instead of {len}", bytes.len());
+    }
+    // Each reply was the next argument, so whatever was changed on the way is still changed.
+    ensure!(bytes == original, "other bytes came back than were sent");
+    Ok(())
+}
+
+/// Numbers to add: many different ones, the same in every run.
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: usize) -> Numbers {
+        Numbers(seed as u64 + 1)
+    }
+
+    /// Two numbers of at most a million, so that their sum is a number of the same type.
+    pub(crate) fn next(&mut self) -> (i32, i32) {
+        // Knuth's MMIX generator; its upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let small = |bits: u64| (bits % 2_000_001) as i32 - 1_000_000;
+        (small(self.0 >> 42), small((self.0 >> 20) & 0x3f_ffff))
+    }
+}
+
+/// So many bytes, of all values.
+pub(crate) fn payload(len: usize) -> Vec<u8> {
+    let mut numbers = Numbers::new(len);
+    (0..len).map(|_| numbers.next().0 as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds and echoes, until it is told to make mistakes.
+    #[derive(Clone)]
+    struct Wrong(Arc<Meter>);
+
+    impl Caller for Wrong {
+        async fn sum(&self, a: i32, b: i32) -> Result<i32> {
+            tokio::task::yield_now().await;
+            Ok(a + b + i32::from(self.0.others.load(Ordering::Relaxed) == 100))
+        }
+
+        async fn echo(&self, mut payload: Vec<u8>) -> Result<Vec<u8>> {
+            tokio::task::yield_now().await;
+            match self.0.others.load(Ordering::Relaxed) {
+                50 => payload[7] ^= 1,
+                100 => self.0.stop(),
+                _ => {}
+            }
+            Ok(payload)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_wrong_sum_among_many_is_an_error() {
+        let meter = Arc::new(Meter::new());
+        let error = drive(Wrong(Arc::clone(&meter)), Workload::Sum64, meter).await.unwrap_err();
+        assert!(error.to_string().contains("is not"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_wrong_bit_in_an_echo_is_an_error() {
+        let meter = Arc::new(Meter::new());
+        let error = drive(Wrong(Arc::clone(&meter)), Workload::Echo1M, meter).await.unwrap_err();
+        assert!(error.to_string().contains("other bytes"), "{error}");
+    }
+
+    #[test]
+    fn numbers_are_small_enough_to_be_added_and_differ() {
+        let mut numbers = Numbers::new(0);
+        let all: std::collections::HashSet<_> = (0..1000).map(|_| numbers.next()).collect();
+        assert!(all.iter().all(|(a, b)| a.abs() <= 1_000_000 && b.abs() <= 1_000_000));
+        assert!(all.len() > 990);
+    }
+}

@@ -1,0 +1,105 @@
+//! What is asked of the machine: cores, clocks, counters, limits, and its name.
+
+use std::fs;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the benchmark reads /proc and pins processes to cores: it runs on Linux only");
+
+/// What the system has counted up to now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// CPU time of the server's process, user and system, in seconds.
+    pub(crate) server_cpu: f64,
+    /// CPU time of this process.
+    pub(crate) client_cpu: f64,
+    /// TCP segments that the whole machine has sent.
+    pub(crate) segments: u64,
+}
+
+impl Reading {
+    pub(crate) fn take(server_pid: i32) -> Result<Reading> {
+        Ok(Reading {
+            server_cpu: cpu_seconds(Pid::from_raw(server_pid))?,
+            client_cpu: cpu_seconds(Pid::this())?,
+            segments: segments(&fs::read_to_string("/proc/net/snmp")?).context("/proc/net/snmp")?,
+        })
+    }
+}
+
+/// The process's own clock. It is exact to the nanosecond, where /proc/PID/stat counts in hundredths of a second.
+fn cpu_seconds(pid: Pid) -> Result<f64> {
+    let clock = ClockId::pid_cpu_clock_id(pid).with_context(|| format!("the CPU clock of process {pid}"))?;
+    let time = clock.now()?;
+    Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+}
+
+/// `OutSegs` of the two lines `Tcp:`, the first with the names and the second with the values.
+fn segments(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (names, values) = (lines.next()?.split_whitespace(), lines.next()?.split_whitespace());
+    names.zip(values).find(|(name, _)| *name == "OutSegs")?.1.parse().ok()
+}
+
+/// From now on this process uses only so many cores; the last ones, as the first has to serve the devices.
+pub(crate) fn use_cores(count: usize) -> Result<()> {
+    let allowed = sched_getaffinity(Pid::this())?;
+    let cores = (0..CpuSet::count()).rev().filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let mut chosen = CpuSet::new();
+    for core in cores.take(count) {
+        chosen.set(core)?;
+    }
+    sched_setaffinity(Pid::this(), &chosen).context("cannot choose the cores of this process")
+}
+
+/// What `#[tokio::main]` starts: a worker for each core that this process may use.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Allows this process as many open files as the system does. Returns how many that is.
+pub(crate) fn raise_file_limit() -> Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
+}
+
+/// The machine and the day, for whoever reads the results later.
+pub(crate) fn description() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown CPU", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // "Sun, 06 Nov 1994 08:49:37 GMT"
+    let now = httpdate::fmt_http_date(SystemTime::now());
+    let date = now.get(5..16).unwrap_or(&now);
+    format!("{model}, {cores} cores, Linux {}, {date}", kernel.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_column_of_the_segments_is_found_by_its_name() {
+        let snmp = "Ip: Forwarding OutSegs\nIp: 1 2\nTcp: RtoMin InSegs OutSegs\nTcp: 200 3 4\nUdp: OutSegs\nUdp: 5\n";
+        assert_eq!(segments(snmp), Some(4));
+        assert_eq!(segments("Tcp: RtoMin\nTcp: 200\n"), None);
+    }
+
+    #[test]
+    fn this_machine_answers() {
+        let first = Reading::take(Pid::this().as_raw()).unwrap();
+        let second = Reading::take(Pid::this().as_raw()).unwrap();
+        assert!(second.client_cpu >= first.client_cpu && second.segments >= first.segments);
+        assert!(raise_file_limit().unwrap() > 0);
+        assert!(description().contains("cores"));
+    }
+}

@@ -1,0 +1,209 @@
+//! rrpc and the libraries you know, side by side.
+//!
+//! ```sh
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml              # the comparison
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- growth    # cost against size
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`peers`] | the competitors: a server and a client each |
+//! | [`workload`] | what is asked of them, and on which cores |
+//! | [`load`] | the client's process: keeps calls in flight, checks answers, measures |
+//! | [`histogram`], [`machine`], [`process`] | percentiles; clocks and counters; this program in other roles |
+//! | [`compare`] | rounds: all peers, again and again, in turns |
+//! | [`claims`], [`stats`] | ratios within a round, and what is claimed of them |
+//! | [`report`], [`svg`] | the tables and the chart |
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use compare::Settings;
+use load::Plan;
+use peers::Peer;
+use workload::{Placement, Workload};
+
+mod claims;
+mod compare;
+mod histogram;
+mod load;
+mod machine;
+mod peers;
+mod process;
+mod report;
+mod stats;
+mod svg;
+mod workload;
+
+/// rrpc and the libraries you know, side by side
+///
+/// Server and client are two processes on the loopback with one TCP connection. Every workload is measured with
+/// both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to stdout.
+/// A full run also writes them, and the chart, to the directory of the results.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    compare: CompareArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct CompareArgs {
+    /// One round of short measurements: to see that it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Only check that every peer works and answers right; print no tables
+    #[arg(long, conflicts_with_all = ["quick", "rounds", "seconds", "out"])]
+    check: bool,
+    /// How often everything is measured [default: 5, or 1 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// How long one measurement takes, without its warm-up [default: 1, or 0.2 with --quick]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Only these peers
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
+    only: Vec<Peer>,
+    /// Only these workloads
+    #[arg(long = "workload", value_name = "NAMES", value_enum, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// Only with these cores
+    #[arg(long = "placement", value_name = "NAMES", value_enum, value_delimiter = ',')]
+    placements: Vec<Placement>,
+    /// Write bench.md and bench.svg there [default: `results` beside Cargo.toml, and nothing after a partial run]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one peer: prints its address, and ends when stdin does. For a profiler
+    Serve(ServeArgs),
+    /// Measure one peer whose server runs already: prints one line of JSON. For a profiler
+    Load(LoadArgs),
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    peer: Peer,
+    /// Use only so many cores
+    #[arg(long)]
+    cores: Option<usize>,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    peer: Peer,
+    /// The server's address
+    addr: SocketAddr,
+    /// The server's process, for its CPU time
+    pid: i32,
+    workload: Workload,
+    /// Use only so many cores
+    #[arg(long)]
+    cores: Option<usize>,
+    #[arg(long, default_value = "0", value_parser = seconds)]
+    warm_up: Duration,
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    seconds: Duration,
+    /// How many connections, each with the workload's calls in flight
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => cli.compare.run(),
+        Some(Command::Serve(args)) => args.run(),
+        Some(Command::Load(args)) => args.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl CompareArgs {
+    fn run(self) -> Result<()> {
+        let is_full = !self.quick && !self.check;
+        let default = |full: f64, quick, check| match (self.quick, self.check) {
+            (true, _) => Duration::from_secs_f64(quick),
+            (_, true) => Duration::from_secs_f64(check),
+            _ => Duration::from_secs_f64(full),
+        };
+        let is_partial = !(self.only.is_empty() && self.workloads.is_empty() && self.placements.is_empty());
+        let settings = Settings {
+            rounds: self.rounds.map_or(if is_full { 5 } else { 1 }, |rounds| rounds as usize),
+            warm_up: default(0.3, 0.1, 0.01),
+            duration: self.seconds.unwrap_or(default(1.0, 0.2, 0.05)),
+            peers: all_unless(self.only, &Peer::ALL),
+            workloads: all_unless(self.workloads, &Workload::ALL),
+            placements: all_unless(self.placements, &Placement::ALL),
+        };
+        let rows = compare::run(&settings)?;
+        if self.check {
+            println!("{} measurements: every peer works, and every answer was right", rows.len());
+            return Ok(());
+        }
+        let markdown = report::markdown(&settings, &rows);
+        println!("{markdown}");
+        let results = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results");
+        if let Some(dir) = self.out.or((is_full && !is_partial).then_some(results)) {
+            std::fs::create_dir_all(&dir)?;
+            std::fs::write(dir.join("bench.md"), markdown)?;
+            std::fs::write(dir.join("bench.svg"), svg::chart(&settings, &rows))?;
+            eprintln!("written: bench.md and bench.svg in {}", dir.display());
+        }
+        Ok(())
+    }
+}
+
+fn all_unless<T: Copy>(chosen: Vec<T>, all: &[T]) -> Vec<T> {
+    if chosen.is_empty() { all.to_vec() } else { chosen }
+}
+
+impl ServeArgs {
+    fn run(self) -> Result<()> {
+        process::end_with_parent();
+        self.cores.map_or(Ok(()), machine::use_cores)?;
+        machine::raise_file_limit()?;
+        machine::runtime()?.block_on(self.peer.serve(|addr| {
+            println!("{addr}");
+            std::io::stdout().flush().ok();
+        }))
+    }
+}
+
+impl LoadArgs {
+    fn run(self) -> Result<()> {
+        process::end_with_parent();
+        self.cores.map_or(Ok(()), machine::use_cores)?;
+        machine::raise_file_limit()?;
+        let plan = Plan {
+            workload: self.workload,
+            connections: self.connections,
+            warm_up: self.warm_up,
+            duration: self.seconds,
+        };
+        let sample = load::measure(self.peer, self.addr, self.pid, plan)?;
+        println!("{}", serde_json::to_string(&sample)?);
+        Ok(())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let seconds: f64 = text.parse().with_context(|| format!("expected seconds such as 0.5, not {text:?}"))?;
+    Ok(Duration::try_from_secs_f64(seconds)?)
+}
