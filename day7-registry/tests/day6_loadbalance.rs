@@ -341,6 +341,14 @@ fn spawn_broadcast<D: Discovery>(client: &BalancedClient<D>) -> JoinHandle<Resul
     tokio::spawn(async move { client.broadcast("Site.wait", ()).await })
 }
 
+/// The same, for the results of all.
+fn spawn_broadcast_all<D: Discovery>(
+    client: &BalancedClient<D>,
+) -> JoinHandle<Vec<(Endpoint, Result<String, BalanceError>)>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.broadcast_all("Site.wait", ()).await.unwrap() })
+}
+
 async fn outcome<T>(task: JoinHandle<T>) -> T {
     within("the outcome of a call", task).await.unwrap()
 }
@@ -1275,10 +1283,7 @@ fn broadcast_all_returns_every_result_in_list_order() {
         let (_port, down) = refusing();
         let list = [&a.endpoint, &down, &b.endpoint, &c.endpoint];
         let client = directed(list, Options::default());
-        let broadcast = tokio::spawn({
-            let client = client.clone();
-            async move { client.broadcast_all::<_, String>("Site.wait", ()).await.unwrap() }
-        });
+        let broadcast = spawn_broadcast_all(&client);
         b.seen.broken.store(true, SeqCst);
         // The last of the list is the first to answer.
         for site in [&c, &b, &a] {
@@ -1303,6 +1308,40 @@ fn broadcast_all_returns_every_result_in_list_order() {
             "{third:?}"
         );
         assert_eq!(fourth.as_ref().unwrap(), "c");
+    });
+}
+
+/// Wanted: a broadcast as a whole has the time limit of a call, dialing included, and who was too slow is named.
+/// Why: one server of ten that hangs must not hold back the replies of nine. Hint: one deadline for all of it.
+/// Here nobody talks to the first connection, and the second one is there when two thirds of the time are gone.
+#[test]
+fn a_broadcast_has_the_time_limit_of_a_call() {
+    run(async || {
+        let (hung, slow) = (Site::hung("hung").await, Site::hung("slow").await);
+        let limit = Duration::from_millis(600);
+        let list = [&hung.endpoint, &slow.endpoint];
+        let client = directed(list, Options::default().call_timeout(limit));
+        let begin = Instant::now();
+        let broadcast = spawn_broadcast_all(&client);
+        within("two thirds of the time pass", sleep_until(begin + limit * 2 / 3)).await;
+        slow.open_door();
+        let results = tokio::select! {
+            biased;
+            results = broadcast => results.unwrap(),
+            () = sleep_until(begin + limit * 4 / 3) => {
+                panic!("after 800 ms, a broadcast of at most 600 ms goes on");
+            }
+        };
+        for (server, result) in results {
+            match result {
+                Err(BalanceError::Call { endpoint, source: Error::Timeout { .. } }) if endpoint == server => {
+                }
+                Err(BalanceError::Dial { endpoint, source })
+                    if endpoint == server && matches!(*source, Error::Timeout { .. }) => {}
+                other => panic!("{server} should have timed out, but: {other:?}"),
+            }
+        }
+        assert!(begin.elapsed() >= limit, "it gave up after {:?} already", begin.elapsed());
     });
 }
 
@@ -1336,8 +1375,7 @@ fn a_large_broadcast_calls_all_but_not_all_at_once() {
             tasks.spawn(async move { server.serve(listener).await });
         }
         let client = directed(&endpoints, Options::default());
-        let broadcast =
-            tokio::spawn(async move { client.broadcast_all::<_, String>("Site.wait", ()).await.unwrap() });
+        let broadcast = spawn_broadcast_all(&client);
 
         let first = within("the first calls begin", seen.entered.acquire_many(MAX_BROADCAST as u32));
         first.await.unwrap().forget();
