@@ -8,6 +8,7 @@
 //! | `check [N]` | runs day N's suite and shows what is next | [`check`] |
 //! | `forward N` | carries a change made in day N into every later day | [`forward`] |
 //! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
+//! | `exercise N` | takes the bodies of day N's functions out, for a learner to write them | [`exercise`] |
 //! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
 //! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
 //!
@@ -21,12 +22,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
 
+mod blank;
 mod carry;
 mod chapter;
 mod check;
 mod checks;
 mod course;
 mod days;
+mod exercise;
 mod forward;
 mod git;
 mod lab;
@@ -90,6 +93,18 @@ enum Command {
         #[arg(long, requires = "day")]
         diff: bool,
     },
+    /// Turn day N into an exercise: the bodies of its new and changed functions become `todo!()`
+    ///
+    /// It is done in place, in the day's crate; docs, signatures and types stay. git keeps the solution, so the
+    /// crate must have no uncommitted work. The message says how to see the solution, and how to get it back.
+    Exercise {
+        /// The day to do
+        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        day: u8,
+        /// Only this file of the day, such as client.rs
+        #[arg(long, value_name = "FILE")]
+        only: Option<String>,
+    },
     /// List day N's "break it" labs, or put one into its crate: which test will fail, and why?
     ///
     /// A lab is one small defect in one file. The file must have no uncommitted work, so that `git restore` heals
@@ -143,6 +158,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
         Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
         Command::Days { day, diff: _ } => days::run(&root, day),
+        Command::Exercise { day, only } => exercise::run(&root, course::day(day)?, only.as_deref()),
         Command::Lab { day, number: None, answer: _ } => lab::list(&root, course::day(day)?),
         Command::Lab { day, number: Some(number), answer: true } => {
             lab::answer(&root, course::day(day)?, number)

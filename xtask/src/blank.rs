@@ -1,0 +1,544 @@
+//! A day's source with the bodies of some functions taken out: the core of `exercise`, without files or git.
+//!
+//! Bodies are found by syntax and replaced in the text, so everything outside of them stays as it is to the
+//! byte: docs, comments, signatures, layout.
+//!
+//! ```text
+//! pub fn name(self) -> &'static str {         pub fn name(self) -> &'static str {
+//!     match self { … }                  ──▶       todo!("day 1: Codec::name")
+//! }                                           }
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
+use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, Type, TypeParamBound};
+
+/// Files that an exercise leaves as they are. `cli.rs` is a part of the program, as `main.rs` is; `error.rs`
+/// is the vocabulary, and a panic in the text of an error would hide the panic that matters.
+pub(crate) const GIVEN_FILES: [&str; 4] = ["src/main.rs", "src/cli.rs", "src/lib.rs", "src/error.rs"];
+
+/// Why an implementation of one of these is given. They are called while a panic is being reported, and a
+/// second panic then ends the whole process.
+const GIVEN_TRAITS: [&str; 2] = ["Debug", "Display"];
+
+/// One function that is new or changed since the day before.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Function {
+    /// Such as `src/codec.rs`.
+    pub(crate) path: String,
+    /// As its `todo!` names it, such as `Codec::encode`.
+    pub(crate) name: String,
+    /// The day before has one of this name in the same place. Otherwise it is new.
+    pub(crate) changed: bool,
+    /// Why it was left as it is, if it was.
+    pub(crate) given: Option<&'static str>,
+}
+
+/// A function as it stands in a file.
+struct Found {
+    /// Its module, its impl's or trait's header, and its name.
+    key: String,
+    name: String,
+    /// From the signature to the end of the body.
+    text: String,
+    /// The body, with its braces.
+    body: Range<usize>,
+    how: How,
+}
+
+/// What a body is replaced by.
+#[derive(Clone, Copy)]
+enum How {
+    /// `todo!(…)`, which has every type.
+    Todo,
+    /// The value must be a future, and `todo!(…)` alone is none.
+    Future,
+    /// The value must be an iterator.
+    Iterator,
+    /// A destructor may run because of a panic, and a second one then would abort all tests of the program.
+    Drop,
+    /// Left as it is, and why.
+    Given(&'static str),
+}
+
+/// `source`, the file at `path` in day `day`, with `todo!`s, and the functions that were found to be new or
+/// changed, in the order of the file. `before` holds the same file as it was the day before, if it was there,
+/// in one or several versions: a function that is unchanged from any of them is left alone.
+///
+/// # Errors
+///
+/// A file is not Rust.
+pub(crate) fn blank(day: u8, path: &str, before: &[&str], source: &str) -> Result<(String, Vec<Function>)> {
+    let mut old: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for text in before {
+        for function in find(text).with_context(|| format!("{path}, the day before"))? {
+            old.entry(function.key).or_default().push(function.text);
+        }
+    }
+    let (mut blanked, mut functions) = (String::new(), Vec::new());
+    let mut done = 0;
+    for function in find(source).with_context(|| path.to_owned())? {
+        let versions = old.get(&function.key);
+        if versions.is_some_and(|versions| versions.contains(&function.text)) {
+            continue;
+        }
+        let given = match function.how {
+            How::Given(why) => Some(why),
+            _ => None,
+        };
+        if given.is_none() {
+            blanked.push_str(&source[done..function.body.start]);
+            blanked.push_str(&replacement(day, &function, source));
+            done = function.body.end;
+        }
+        let (path, changed) = (path.to_owned(), versions.is_some());
+        functions.push(Function { path, name: function.name, changed, given });
+    }
+    blanked.push_str(&source[done..]);
+    Ok((blanked, functions))
+}
+
+/// The message of the `todo!` in a function: what a failed test prints when it gets there.
+pub(crate) fn message(day: u8, name: &str) -> String {
+    format!("day {day}: {name}")
+}
+
+/// The line that an exercise adds to `src/lib.rs`.
+const ALLOW: &str = "#![allow(unused)] // for the exercise only: what is not written yet uses nothing";
+
+/// `lib`, the text of `src/lib.rs`, with a line that keeps the compiler quiet about what a `todo!()` does not
+/// use. It stands below the file's own attributes and docs.
+pub(crate) fn allow_unused(lib: &str) -> Result<String> {
+    if lib.contains(ALLOW) {
+        return Ok(lib.to_owned());
+    }
+    let file = syn::parse_file(lib).context("src/lib.rs")?;
+    let end = file.attrs.last().map_or(0, |attribute| attribute.span().byte_range().end);
+    let line = if end == 0 { format!("{ALLOW}\n") } else { format!("\n{ALLOW}") };
+    Ok(format!("{}{line}{}", &lib[..end], &lib[end..]))
+}
+
+/// The new body of a function, laid out as rustfmt would have it.
+fn replacement(day: u8, function: &Found, source: &str) -> String {
+    let line = source[..function.body.end].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = &source[line..];
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let todo = format!("todo!({:?})", message(day, &function.name));
+    let lines = match function.how {
+        How::Future => vec![format!("async {{ {todo} }}")],
+        How::Iterator => vec![format!("{todo};"), "std::iter::empty() // for its type only".to_owned()],
+        How::Drop => vec![
+            "// While a panic is on its way, a second one would end the whole test program.".to_owned(),
+            "if !std::thread::panicking() {".to_owned(),
+            format!("    {todo}"),
+            "}".to_owned(),
+        ],
+        How::Todo | How::Given(_) => vec![todo],
+    };
+    let lines: String = lines.iter().map(|line| format!("{indent}    {line}\n")).collect();
+    format!("{{\n{lines}{indent}}}")
+}
+
+/// Every function with a body, in the order of the file. Functions inside of functions belong to those.
+fn find(source: &str) -> Result<Vec<Found>> {
+    let file = syn::parse_file(source)?;
+    let mut finder = Finder { source, found: Vec::new() };
+    finder.items(&file.items, "")?;
+    Ok(finder.found)
+}
+
+struct Finder<'a> {
+    source: &'a str,
+    found: Vec<Found>,
+}
+
+impl Finder<'_> {
+    /// `module` is the path of the module with a `::` at the end, or empty.
+    fn items(&mut self, items: &[Item], module: &str) -> Result<()> {
+        for item in items {
+            match item {
+                Item::Fn(item) if !is_for_tests(&item.attrs) => {
+                    self.add(&item.sig, Some(&item.block), module, "", How::of(&item.sig))?;
+                }
+                Item::Impl(item) if !is_for_tests(&item.attrs) => {
+                    let owner = self.owner(item);
+                    let header = self.header(item)?;
+                    let of = item.trait_.as_ref().and_then(|(path, _)| path.segments.last());
+                    let of = of.map(|last| last.ident.to_string()).unwrap_or_default();
+                    for inner in &item.items {
+                        let ImplItem::Fn(inner) = inner else { continue };
+                        let how = match How::of(&inner.sig) {
+                            How::Todo if of == "Drop" => How::Drop,
+                            _ if GIVEN_TRAITS.contains(&of.as_str()) => {
+                                How::Given("it is the text that a failing test shows")
+                            }
+                            how => how,
+                        };
+                        let place = format!("{module}{owner}::");
+                        self.add(&inner.sig, Some(&inner.block), &place, &header, how)?;
+                    }
+                }
+                Item::Trait(item) if !is_for_tests(&item.attrs) => {
+                    for inner in &item.items {
+                        let TraitItem::Fn(inner) = inner else { continue };
+                        let place = format!("{module}{}::", item.ident);
+                        self.add(&inner.sig, inner.default.as_ref(), &place, "trait", How::of(&inner.sig))?;
+                    }
+                }
+                Item::Mod(item) if !is_for_tests(&item.attrs) => {
+                    let inner = item.content.as_ref().map(|(_, items)| items.as_slice());
+                    self.items(inner.unwrap_or_default(), &format!("{module}{}::", item.ident))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        sig: &Signature,
+        block: Option<&Block>,
+        place: &str,
+        header: &str,
+        how: How,
+    ) -> Result<()> {
+        let Some(block) = block else { return Ok(()) };
+        let name = format!("{place}{}", sig.ident);
+        let start = sig.span().byte_range().start;
+        let body =
+            block.brace_token.span.open().byte_range().start..block.brace_token.span.close().byte_range().end;
+        // Everything below relies on the parser's byte ranges; a byte order mark, say, would shift them.
+        match self.source.get(body.clone()) {
+            Some(text) if text.starts_with('{') && text.ends_with('}') => {}
+            _ => bail!("{name}: its body is not where the parser says it is"),
+        }
+        let text = self.source[start..body.end].to_owned();
+        self.found.push(Found { key: format!("{header} {name}"), name, text, body, how });
+        Ok(())
+    }
+
+    /// What an impl's functions are called after: the type, or the trait where the type has no name of its own.
+    fn owner(&self, item: &syn::ItemImpl) -> String {
+        let is_parameter = |name: &syn::Ident| item.generics.type_params().any(|param| param.ident == *name);
+        let last = |path: &syn::Path| path.segments.last().map(|last| last.ident.clone());
+        let of_type = match &*item.self_ty {
+            Type::Path(path) => last(&path.path).filter(|name| !is_parameter(name)),
+            _ => None,
+        };
+        let of_trait = || item.trait_.as_ref().and_then(|(path, _)| last(path));
+        of_type.or_else(of_trait).map(|name| name.to_string()).unwrap_or_default()
+    }
+
+    /// What tells an impl from others for the same type: the trait, and the type with its arguments.
+    ///
+    /// Generics and where clauses are left out, so that one bound more does not make every function new.
+    fn header(&self, item: &syn::ItemImpl) -> Result<String> {
+        let text = |span: proc_macro2::Span| self.source.get(span.byte_range()).context("an impl's header");
+        let of = match &item.trait_ {
+            Some((path, _)) => text(path.span())?,
+            None => "",
+        };
+        Ok(format!("{of} for {}", text(item.self_ty.span())?))
+    }
+}
+
+impl How {
+    fn of(sig: &Signature) -> How {
+        if sig.constness.is_some() {
+            return How::Given("it is a `const fn`, which the compiler itself may call");
+        }
+        let ReturnType::Type(_, returned) = &sig.output else { return How::Todo };
+        if let Type::ImplTrait(of) = &**returned {
+            for bound in &of.bounds {
+                let TypeParamBound::Trait(bound) = bound else { continue };
+                match bound.path.segments.last().map(|last| last.ident.to_string()).as_deref() {
+                    Some("Future") => return How::Future,
+                    Some("Iterator" | "DoubleEndedIterator" | "ExactSizeIterator") => return How::Iterator,
+                    _ => {}
+                }
+            }
+        }
+        let mut opaque = Opaque(false);
+        opaque.visit_type(returned);
+        if opaque.0 { How::Given("it returns an `impl Trait`, which a `todo!()` is not") } else { How::Todo }
+    }
+}
+
+/// Whether there is an `impl Trait` anywhere in a type.
+struct Opaque(bool);
+
+impl<'ast> Visit<'ast> for Opaque {
+    fn visit_type_impl_trait(&mut self, _: &'ast syn::TypeImplTrait) {
+        self.0 = true;
+    }
+}
+
+/// `#[test]` and `#[cfg(test)]`: tests are no exercise.
+fn is_for_tests(attributes: &[Attribute]) -> bool {
+    let is_test = |attribute: &Attribute| {
+        let cfg = attribute.path().is_ident("cfg");
+        attribute.path().is_ident("test")
+            || (cfg && attribute.parse_args::<syn::Path>().is_ok_and(|of| of.is_ident("test")))
+    };
+    attributes.iter().any(is_test)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_blank(source: &str, expected: &str) {
+        let (blanked, _) = blank(1, "src/a.rs", &[], source).unwrap();
+        assert_eq!(blanked, expected);
+        syn::parse_file(&blanked).unwrap();
+        let (again, _) = blank(1, "src/a.rs", &[], &blanked).unwrap();
+        assert_eq!(again, blanked, "not the same when done twice");
+    }
+
+    /// The functions that are new (`+`), changed (`~`) and given (`!`) since one or more versions before.
+    fn told(before: &[&str], source: &str) -> String {
+        let (_, functions) = blank(2, "src/a.rs", before, source).unwrap();
+        let word = |function: &Function| {
+            let sign = if function.given.is_some() { "!" } else { "" };
+            format!("{sign}{}{}", if function.changed { "~" } else { "+" }, function.name)
+        };
+        functions.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn bodies_go_and_everything_else_stays_to_the_byte() {
+        assert_blank(
+            r##"//! Module docs: fn f() { … }
+
+use std::fmt; // `use` stays, even if nothing uses it
+
+/// Docs with "quotes", ünïcödé 🦀 and a body: `fn g() {}`.
+pub   fn odd_layout ( text : &str )->usize // a comment before the body
+{
+    let raw = r#"} not the end "# ; /* nor { this */
+    let inner = |x: usize| { x + 1 };
+    fn nested() -> usize { 1 }
+    inner(text.len()) + nested() + raw.len() + 'ß'.len_utf8() // é
+}
+
+const LIMIT: usize = { 1 + 1 };
+
+fn empty() {}
+fn one_line() -> char { '}' }
+"##,
+            r##"//! Module docs: fn f() { … }
+
+use std::fmt; // `use` stays, even if nothing uses it
+
+/// Docs with "quotes", ünïcödé 🦀 and a body: `fn g() {}`.
+pub   fn odd_layout ( text : &str )->usize // a comment before the body
+{
+    todo!("day 1: odd_layout")
+}
+
+const LIMIT: usize = { 1 + 1 };
+
+fn empty() {
+    todo!("day 1: empty")
+}
+fn one_line() -> char {
+    todo!("day 1: one_line")
+}
+"##,
+        );
+    }
+
+    #[test]
+    fn functions_are_found_in_impls_traits_and_modules() {
+        let source = "\
+impl<R: Read, const N: usize> Reader<R, N>
+where
+    R: Send,
+{
+    const SIZE: usize = N;
+
+    pub(crate) async fn read<'a, T>(&'a mut self) -> Result<T, Error>
+    where
+        T: From<&'a [u8]>,
+    {
+        self.io.read().await
+    }
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn() -> Fut,
+{
+    fn call(&self) {
+        self()
+    }
+}
+
+trait Shape {
+    fn area(&self) -> f64;
+
+    fn is_large(&self) -> bool {
+        self.area() > 1.0
+    }
+}
+
+mod outer {
+    mod inner {
+        fn deep() {
+            1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn helper() {
+        1;
+    }
+}
+
+macro_rules! given {
+    () => {
+        fn given() {
+            1;
+        }
+    };
+}
+";
+        let (blanked, functions) = blank(1, "src/a.rs", &[], source).unwrap();
+        let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
+        assert_eq!(names, ["Reader::read", "Handler::call", "Shape::is_large", "outer::inner::deep"]);
+        let expected = source
+            .replace("self.io.read().await", "todo!(\"day 1: Reader::read\")")
+            .replace("        self()", "        todo!(\"day 1: Handler::call\")")
+            .replace("self.area() > 1.0", "todo!(\"day 1: Shape::is_large\")")
+            .replacen("            1;", "            todo!(\"day 1: outer::inner::deep\")", 1);
+        assert_eq!(blanked, expected);
+    }
+
+    #[test]
+    fn what_a_todo_cannot_be_is_a_future_an_iterator_or_given() {
+        assert_blank(
+            "\
+fn wait(&self) -> impl Future<Output = u8> + Send {
+    self.later()
+}
+fn names(&self) -> impl Iterator<Item = &str> {
+    self.names.iter()
+}
+",
+            "\
+fn wait(&self) -> impl Future<Output = u8> + Send {
+    async { todo!(\"day 1: wait\") }
+}
+fn names(&self) -> impl Iterator<Item = &str> {
+    todo!(\"day 1: names\");
+    std::iter::empty() // for its type only
+}
+",
+        );
+        for given in [
+            "fn config() -> impl Config {\n    standard()\n}\n",
+            "fn config() -> Result<Box<impl Config>, Error> {\n    standard()\n}\n",
+            "const fn size() -> usize {\n    4\n}\n",
+            "impl fmt::Display for Codec {\n    fn fmt(&self) {\n        1;\n    }\n}\n",
+        ] {
+            assert_blank(given, given);
+            assert!(told(&[], given).starts_with('!'), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_destructor_does_not_panic_while_another_panic_is_on_its_way() {
+        assert_blank(
+            "impl Drop for Guard {\n    fn drop(&mut self) {\n        self.end();\n    }\n}\n",
+            "\
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // While a panic is on its way, a second one would end the whole test program.
+        if !std::thread::panicking() {
+            todo!(\"day 1: Guard::drop\")
+        }
+    }
+}
+",
+        );
+    }
+
+    #[test]
+    fn only_what_is_new_or_changed_is_blank() {
+        let before = "\
+impl Client<Tcp> {
+    fn same() { 1; }
+    fn body() { 1; }
+    fn signature() { 1; }
+    fn docs() { 1; }
+    fn gone() { 1; }
+}
+impl Client<Unix> {
+    fn of_unix() { 1; }
+}
+impl Clone for Client<Tcp> {
+    fn twice() { 1; }
+}
+";
+        let after = "\
+impl<T> Client<Tcp> where T: Send {
+    fn new() { 1; }
+    fn same() { 1; }
+    fn body() { 2; }
+    fn signature(self) { 1; }
+    /// Now with docs.
+    pub fn docs() { 1; }
+    fn of_unix() { 1; }
+}
+impl Clone for Client<Tcp> {
+    fn twice() { 1; }
+}
+impl Clone for Client<Unix> {
+    fn twice() { 1; }
+}
+fn same() { 1; }
+";
+        assert_eq!(
+            told(&[before], after),
+            "+Client::new ~Client::body ~Client::signature +Client::of_unix +Client::twice +same"
+        );
+        assert_eq!(told(&[before, after], after), "");
+        assert_eq!(told(&[after, before], after), "");
+    }
+
+    #[test]
+    fn two_of_one_name_are_told_apart_by_their_text() {
+        let (unix, other) = ("#[cfg(unix)]\nfn dial() { 1; }\n", "#[cfg(not(unix))]\nfn dial() { 2; }\n");
+        let both = format!("{unix}{other}");
+        assert_eq!(told(&[&both], &both), "");
+        assert_eq!(told(&[unix], &both), "~dial");
+        assert_eq!(told(&[], &both), "+dial +dial");
+    }
+
+    #[test]
+    fn the_compiler_is_kept_quiet_by_one_line_below_the_docs() {
+        let lib = "#![doc = include_str!(\"../README.md\")]\n\npub mod codec;\n";
+        let allowed = format!("#![doc = include_str!(\"../README.md\")]\n{ALLOW}\n\npub mod codec;\n");
+        assert_eq!(allow_unused(lib).unwrap(), allowed);
+        assert_eq!(allow_unused(&allowed).unwrap(), allowed);
+        let docs = "//! One.\n//! Two.\npub mod codec;\n";
+        assert_eq!(allow_unused(docs).unwrap(), format!("//! One.\n//! Two.\n{ALLOW}\npub mod codec;\n"));
+        assert_eq!(allow_unused("pub mod codec;\n").unwrap(), format!("{ALLOW}\npub mod codec;\n"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_rust_is_an_error_that_names_it() {
+        let error = |before, source| format!("{:#}", blank(2, "src/a.rs", before, source).unwrap_err());
+        assert!(error(&[], "fn f( {").starts_with("src/a.rs: "));
+        assert!(error(&["fn f( {"], "").starts_with("src/a.rs, the day before: "));
+        assert!(error(&[], "\u{feff}fn f() {}").contains("not where the parser says"));
+    }
+}
