@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::load::Sample;
+use crate::load::{Plan, Sample};
 use crate::peers::Peer;
 use crate::process::{self, Process};
 use crate::workload::{Placement, Workload};
@@ -71,18 +71,32 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
 
 fn measure(settings: &Settings, placement: Placement, workload: Workload, peer: Peer) -> Result<Sample> {
     let (server, addr) = serve(peer, placement)?;
+    let Settings { warm_up, duration, .. } = settings;
+    let plan = Plan { workload, connections: 1, warm_up: *warm_up, duration: *duration };
+    load(peer, addr, &server, placement, plan)
+}
+
+/// Measures a peer with a client in a process of its own.
+pub(crate) fn load(
+    peer: Peer,
+    addr: SocketAddr,
+    server: &Process,
+    placement: Placement,
+    plan: Plan,
+) -> Result<Sample> {
     let args = [
         "load".to_owned(),
         peer.to_string(),
         addr.to_string(),
         server.id().to_string(),
-        workload.to_string(),
+        plan.workload.to_string(),
+        format!("--connections={}", plan.connections),
         format!("--cores={}", placement.cores()),
-        format!("--warm-up={}", settings.warm_up.as_secs_f64()),
-        format!("--seconds={}", settings.duration.as_secs_f64()),
+        format!("--warm-up={}", plan.warm_up.as_secs_f64()),
+        format!("--seconds={}", plan.duration.as_secs_f64()),
     ];
     // A call may take its time at the end; a peer that hangs is told from one that is slow.
-    let limit = settings.warm_up + settings.duration + Duration::from_secs(30);
+    let limit = plan.warm_up + plan.duration + Duration::from_secs(60);
     let output = process::run(&args, limit).context("the client's process")?;
     serde_json::from_str(&output).with_context(|| format!("the client's answer is no sample: {output}"))
 }

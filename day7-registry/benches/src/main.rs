@@ -12,6 +12,7 @@
 //! | [`load`] | the client's process: keeps calls in flight, checks answers, measures |
 //! | [`histogram`], [`machine`], [`process`] | percentiles; clocks and counters; this program in other roles |
 //! | [`compare`] | rounds: all peers, again and again, in turns |
+//! | [`growth`] | cost against size |
 //! | [`claims`], [`stats`] | ratios within a round, and what is claimed of them |
 //! | [`report`], [`svg`] | the tables and the chart |
 
@@ -25,12 +26,14 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use compare::Settings;
+use growth::Subject;
 use load::Plan;
 use peers::Peer;
 use workload::{Placement, Workload};
 
 mod claims;
 mod compare;
+mod growth;
 mod histogram;
 mod load;
 mod machine;
@@ -85,10 +88,31 @@ struct CompareArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Cost against size: connections, servers in the registry, payload
+    Growth(GrowthArgs),
     /// Serve one peer: prints its address, and ends when stdin does. For a profiler
     Serve(ServeArgs),
     /// Measure one peer whose server runs already: prints one line of JSON. For a profiler
     Load(LoadArgs),
+    /// Hold idle connections; a part of `growth`
+    #[command(hide = true)]
+    Hold { addr: SocketAddr, count: usize },
+    /// Serve a registry; a part of `growth`
+    #[command(hide = true)]
+    Registry,
+}
+
+#[derive(Args)]
+struct GrowthArgs {
+    /// Short measurements, and not the largest sizes: to see that it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Only these
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
+    only: Vec<Subject>,
+    /// Write growth.md there [default: `results` beside Cargo.toml, and nothing after a partial run]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -125,6 +149,12 @@ fn main() -> ExitCode {
         None => cli.compare.run(),
         Some(Command::Serve(args)) => args.run(),
         Some(Command::Load(args)) => args.run(),
+        Some(Command::Growth(args)) => args.run(),
+        Some(Command::Hold { addr, count }) => hold(addr, count),
+        Some(Command::Registry) => {
+            process::end_with_parent();
+            growth::servers::run_registry()
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -159,19 +189,44 @@ impl CompareArgs {
         }
         let markdown = report::markdown(&settings, &rows);
         println!("{markdown}");
-        let results = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results");
-        if let Some(dir) = self.out.or((is_full && !is_partial).then_some(results)) {
-            std::fs::create_dir_all(&dir)?;
-            std::fs::write(dir.join("bench.md"), markdown)?;
-            std::fs::write(dir.join("bench.svg"), svg::chart(&settings, &rows))?;
-            eprintln!("written: bench.md and bench.svg in {}", dir.display());
-        }
-        Ok(())
+        let dir = self.out.or((is_full && !is_partial).then(results));
+        write(dir, &[("bench.md", markdown), ("bench.svg", svg::chart(&settings, &rows))])
     }
+}
+
+/// Where full runs leave what they found.
+fn results() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results")
+}
+
+fn write(dir: Option<PathBuf>, files: &[(&str, String)]) -> Result<()> {
+    let Some(dir) = dir else { return Ok(()) };
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    for (name, text) in files {
+        let path = dir.join(name);
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        eprintln!("written: {}", path.display());
+    }
+    Ok(())
 }
 
 fn all_unless<T: Copy>(chosen: Vec<T>, all: &[T]) -> Vec<T> {
     if chosen.is_empty() { all.to_vec() } else { chosen }
+}
+
+impl GrowthArgs {
+    fn run(self) -> Result<()> {
+        let is_full = !self.quick && self.only.is_empty();
+        let markdown = growth::run(&all_unless(self.only, &Subject::ALL), self.quick)?;
+        println!("{markdown}");
+        write(self.out.or(is_full.then(results)), &[("growth.md", markdown)])
+    }
+}
+
+fn hold(addr: SocketAddr, count: usize) -> Result<()> {
+    process::end_with_parent();
+    machine::raise_file_limit()?;
+    growth::connections::run_holder(addr, count)
 }
 
 impl ServeArgs {
