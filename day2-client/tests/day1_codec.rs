@@ -179,6 +179,7 @@ fn is_too_large<T>(result: Result<T, Error>, expected_len: usize, expected_max: 
 }
 
 // ---- frames ----------------------------------------------------------------------------------------------
+// Chapter: The wire > Frames; Files of today > src/frame.rs
 
 /// A frame is four bytes of length, the highest first, and then the payload; an empty frame is a frame.
 ///
@@ -240,6 +241,9 @@ fn frames_arrive_whole_however_the_stream_is_cut() {
 ///
 /// That one was written by others and read by many, so it finds what we and our tests get wrong alike. It
 /// also tells who ports a client how little there is to write.
+///
+/// Hint: that codec's defaults are our frame: a length of four bytes, the highest first, which counts the
+/// payload and not itself.
 #[test]
 fn frames_are_those_of_the_length_delimited_codec() {
     let payloads = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9000), 0..8);
@@ -366,6 +370,9 @@ fn a_length_over_the_limit_is_refused_before_allocating() {
 /// The end of the stream between two frames is the normal end; inside a frame it is an error.
 ///
 /// Half a frame is not a short frame: whoever takes it for one works with bytes that nobody sent.
+///
+/// Hint: when a read brings nothing more, look at what is left in the buffer. Nothing is the normal end;
+/// anything else is `ErrorKind::UnexpectedEof`.
 #[test]
 fn the_end_between_two_frames_is_told_from_the_end_inside_one() {
     run(async || {
@@ -387,8 +394,15 @@ fn the_end_between_two_frames_is_told_from_the_end_inside_one() {
 }
 
 // ---- codecs ----------------------------------------------------------------------------------------------
+// Chapter: The wire > In bincode; Files of today > src/codec.rs
 
 /// What one side encodes, the other side decodes to the same value, in every codec.
+///
+/// Texts of any script, numbers at their ends, lists in maps, values that are not there: a codec that loses
+/// one of them answers calls wrongly, and reports no error.
+///
+/// Hint: serde does the work, and each codec has one function for each direction: `serde_json::to_writer` and
+/// `from_slice`, `bincode::serde::encode_into_std_write` and `decode_from_slice`.
 #[test]
 fn every_codec_decodes_what_it_encodes() {
     type Value = (Vec<(String, i64)>, Option<f64>, BTreeMap<String, Vec<u8>>, char, bool, (), u64);
@@ -444,7 +458,12 @@ fn a_hostile_length_in_bincode_is_an_error() {
     }
 }
 
-/// No bytes make a codec panic. They come from the network: anybody may have written them.
+/// No bytes make a codec panic.
+///
+/// They come from the network: anybody may have written them. A panic would cost more than the one call that
+/// they belong to.
+///
+/// Hint: `decode` ends with a value or with `Error::Decode`; there is nothing in it to `unwrap`.
 #[test]
 fn no_bytes_make_a_codec_panic() {
     proptest!(proptest_config(), |(wire in prop::collection::vec(any::<u8>(), 0..200))| {
@@ -463,8 +482,12 @@ fn no_bytes_make_a_codec_panic() {
     });
 }
 
-/// A codec is found by its name on the wire; for a name that is none, the error says what was given and
-/// what is accepted.
+/// A codec is found by its name on the wire; for a name that is none, the error says what was given and what
+/// is accepted.
+///
+/// The name comes from a peer or from somebody's configuration, and whoever wrote it cannot see the source.
+///
+/// Hint: `Codec::from_name` finds it; `FromStr` adds the error that explains.
 #[test]
 fn an_unknown_codec_name_is_told_what_is_accepted() {
     assert_eq!(Codec::from_str("application/json").unwrap(), Codec::Json);
@@ -476,6 +499,7 @@ fn an_unknown_codec_name_is_told_what_is_accepted() {
 }
 
 // ---- messages --------------------------------------------------------------------------------------------
+// Chapter: The wire > Messages; Files of today > src/message.rs
 
 /// A message is two frames, and a `read` that is dropped between or inside them loses nothing.
 ///
@@ -512,6 +536,12 @@ fn a_dropped_message_read_keeps_the_header() {
 }
 
 /// The end of the stream between a header and its body is an error, and not the normal end.
+///
+/// The reader of frames sees nothing wrong: the frame before the end was whole. But half a message is lost,
+/// and somebody may wait for it.
+///
+/// Hint: the `None` of the frame reader means two things; whether a header waits for its body tells them
+/// apart.
 #[test]
 fn the_end_between_a_header_and_its_body_is_an_error() {
     run(async || {
@@ -547,6 +577,7 @@ fn a_message_that_cannot_be_sent_queues_nothing() {
 }
 
 // ---- the handshake, and the wire as a whole --------------------------------------------------------------
+// Chapter: The wire > Handshake; The wire > One call, in both codecs
 
 /// The wire in JSON, byte for byte: the handshake, a request and its reply, a request and its error.
 ///
@@ -649,6 +680,12 @@ fn a_request_in_one_write_with_the_handshake_is_not_lost() {
 }
 
 /// The same exchange works when every read and every write of the server moves a single byte.
+///
+/// The other extreme: the test before brings everything at once, and this one next to nothing. Each read and
+/// each write is cut, and has to go on where it stopped.
+///
+/// Hint: nothing to do, if all reading goes through the frame reader and all writing through the frame
+/// writer.
 #[test]
 fn a_handshake_and_a_request_one_byte_at_a_time() {
     run(async || {
@@ -710,6 +747,9 @@ fn whoever_cannot_be_served_is_told_why() {
 /// was not offered.
 ///
 /// In GeeRPC dialing a server that refuses the codec succeeds, and the first call fails with an EOF.
+///
+/// Hint: whatever is wrong with the answer is `Error::Handshake`. Check that the codec is one that you
+/// offered.
 #[test]
 fn a_refused_handshake_is_a_typed_error_for_the_client() {
     async fn answered_with(answer: &str) -> Result<Codec, Error> {
@@ -736,6 +776,10 @@ fn a_refused_handshake_is_a_typed_error_for_the_client() {
 }
 
 /// Both sides of the library's own handshake agree, and the server learns the options that were sent.
+///
+/// The other tests play one of the two sides by hand. Here they meet.
+///
+/// Hint: `offer` sends a frame and then reads one, `accept` reads one and then sends one.
 #[test]
 fn offer_and_accept_agree() {
     run(async || {
@@ -762,6 +806,8 @@ fn offer_and_accept_agree() {
 /// Every codec that the server says it speaks works, from the handshake to the reply.
 ///
 /// GeeRPC names `application/json` among its codecs, and there is no such codec behind the name.
+///
+/// Hint: the names on the wire come from the list of the codecs, so there can be no name without a codec.
 #[test]
 fn every_codec_that_the_server_offers_works() {
     run(async || {
@@ -788,6 +834,7 @@ fn every_codec_that_the_server_offers_works() {
 }
 
 // ---- one connection --------------------------------------------------------------------------------------
+// Chapter: Files of today > src/connection.rs; Limits
 
 /// Who breaks the rules of the wire is told why, with `seq` 0, and is disconnected. Nobody else notices.
 ///
@@ -823,6 +870,12 @@ fn who_breaks_the_rules_is_told_why_and_nobody_else_notices() {
 }
 
 /// `serve_connection` returns when the client ends the stream, and says why if it was not the client's wish.
+///
+/// Whoever calls it wants to log what is worth a look, and a client that hangs up between two messages is
+/// not.
+///
+/// Hint: tell the peer why before you return the error; but if the peer has gone and cannot be told, return
+/// the same error all the same.
 #[test]
 fn serve_connection_returns_why_it_ended() {
     run(async || {
@@ -921,8 +974,14 @@ fn a_reply_that_cannot_be_encoded_fails_its_own_call_only() {
     });
 }
 
-/// A reply over the frame limit fails its own call, while others in flight go on. One of exactly the limit
-/// is sent.
+/// A reply over the frame limit fails its own call, while others in flight go on. One of exactly the limit is
+/// sent.
+///
+/// The limit is for what we send, too, or the client would end the connection. A reply that is too long is
+/// one method's mistake, and no other call may pay for it.
+///
+/// Hint: the writer refuses such a frame before it queues any of it. So there is room for an error reply in
+/// its place.
 #[test]
 fn a_reply_over_the_frame_limit_fails_its_own_call_only() {
     run(async || {
@@ -947,6 +1006,8 @@ fn a_reply_over_the_frame_limit_fails_its_own_call_only() {
 /// The requests of one connection run at the same time.
 ///
 /// Each of these three waits until all three have arrived. One after the other they would wait for ever.
+///
+/// Hint: give each handler that is not ready a task of its own, in a `JoinSet`, and read on.
 #[test]
 fn requests_of_one_connection_run_concurrently() {
     run(async || {
@@ -973,6 +1034,8 @@ fn requests_of_one_connection_run_concurrently() {
 }
 
 /// Replies leave in the order of completion: a slow call does not delay a fast one.
+///
+/// A server that keeps the order of the requests makes everybody wait for the slowest.
 ///
 /// Hint: `seq` tells the client which call is answered, so there is no order to keep.
 #[test]
@@ -1140,9 +1203,12 @@ fn a_name_that_is_too_long_to_repeat_fails_its_own_call_only() {
     });
 }
 
-/// A panic while an error is turned into text is a panic of the handler too.
+/// A panic while an error is turned into text is a panic of the handler, too.
 ///
-/// Hint: an error's `Display` is not our code.
+/// An error's `Display` is code of the application as well. It runs late, when the handler has returned and
+/// nobody expects a panic any more.
+///
+/// Hint: make the text where panics are caught, not where the reply is sent.
 #[test]
 fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
     #[derive(Debug)]
@@ -1179,6 +1245,11 @@ fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
 
 /// A call more than `max_in_flight` is refused with an error reply, and when one has ended there is room
 /// again.
+///
+/// Without a limit, one client that only sends makes the server start handlers without end. A refusal at once
+/// is better than a wait of unknown length: the client can go elsewhere.
+///
+/// Hint: count the handlers that run before you start one more.
 #[test]
 fn one_call_more_than_max_in_flight_is_refused() {
     run(async || {
@@ -1257,6 +1328,10 @@ fn a_peer_that_does_not_read_is_stopped_and_loses_nothing() {
 
 /// Whatever a peer sends, `serve_connection` comes to an end without a panic, allocates no more than a frame
 /// may have, and everything it says is whole frames.
+///
+/// Garbage, garbage in good frames, and good messages at the wrong time: chance tries what nobody thinks of.
+///
+/// Hint: if it fails, the message ends with the smallest input that does it. Write a test for that one.
 #[test]
 fn no_bytes_make_a_connection_panic() {
     const MAX: usize = 20_000;
@@ -1299,11 +1374,14 @@ fn no_bytes_make_a_connection_panic() {
 }
 
 // ---- the server ------------------------------------------------------------------------------------------
+// Chapter: Files of today > src/server.rs; Limits > pause after a failed accept
 
 /// A failing accept is not the end: the next connection is served.
 ///
-/// A process that has run out of file descriptors fails to accept until one is closed. GeeRPC's server
-/// gives up at the first such error, and never serves anybody again.
+/// A process that has run out of file descriptors fails to accept until one is closed. GeeRPC's server gives
+/// up at the first such error, and never serves anybody again.
+///
+/// Hint: `accept` in a loop; an error is logged, and no reason to leave it.
 #[test]
 fn after_failing_accepts_a_good_one_is_served() {
     run_paused(async || {
@@ -1400,6 +1478,8 @@ fn dropping_serve_closes_connections_and_aborts_handlers() {
 /// When the client goes away, its handlers are aborted, and those of others are not.
 ///
 /// Nobody is left to read their replies. GeeRPC's server waits for them, however long they take.
+///
+/// Hint: a `JoinSet` that the connection's task owns ends with it.
 #[test]
 fn when_the_client_goes_away_its_handlers_are_aborted() {
     run(async || {

@@ -174,11 +174,14 @@ fn outcome(body: &'static str) -> Outcome {
 }
 
 // ---- the in-flight table ---------------------------------------------------------------------------------
+// Chapter: Files of today > src/pending.rs
 
-/// Wanted: each call has a number of its own, from 1, and gets the outcome for that number, once.
+/// Each call has a number of its own, from 1, and gets the outcome for that number, once.
 ///
-/// Why: the number is all that ties a reply to its caller. A constant one goes unnoticed while calls come
-/// one at a time. Hint: count under the lock, and take the entry out when you complete it.
+/// The number is all that ties a reply to its caller. A constant one goes unnoticed while calls come one at a
+/// time.
+///
+/// Hint: count under the lock, and take the entry out when you complete it.
 #[test]
 fn every_entry_has_a_number_of_its_own_and_is_completed_once() {
     run(async || {
@@ -203,10 +206,12 @@ fn every_entry_has_a_number_of_its_own_and_is_completed_once() {
     });
 }
 
-/// Wanted: whoever drops his entry is out of the table at once, and his number is never given out again.
+/// Whoever drops his entry is out of the table at once, and his number is never given out again.
 ///
-/// Why: callers go away all the time, and nobody tidies up after them. Hint: what owns an entry removes it
-/// in `Drop`. That covers every way to leave, also those that you have not thought of.
+/// Callers go away all the time, and nobody tidies up after them.
+///
+/// Hint: what owns an entry removes it in `Drop`. That covers every way to leave, also those that you have
+/// not thought of.
 #[test]
 fn a_dropped_entry_leaves_the_table() {
     run(async || {
@@ -220,11 +225,12 @@ fn a_dropped_entry_leaves_the_table() {
     });
 }
 
-/// Wanted: `close` refuses new calls and lets the others go on; `fail_all` ends those too. The first reason
-/// stays.
+/// `close` refuses new calls and lets the others go on; `fail_all` ends those too. The first reason stays.
 ///
-/// Why: a server that says goodbye still sends the replies that it owes. And what follows the first error
-/// is most often only a consequence of it. Hint: keep the reason in the table, under the same lock.
+/// A server that says goodbye still sends the replies that it owes. And what follows the first error is most
+/// often only a consequence of it.
+///
+/// Hint: keep the reason in the table, under the same lock.
 #[test]
 fn a_closed_table_keeps_its_calls_until_all_are_failed() {
     run(async || {
@@ -247,10 +253,12 @@ fn a_closed_table_keeps_its_calls_until_all_are_failed() {
     });
 }
 
-/// Wanted: a full table makes the next call wait until there is room, or until the table is closed.
+/// A full table makes the next call wait until there is room, or until the table is closed.
 ///
-/// Why: without a limit a caller that is faster than the server fills the memory. And whoever waits for
-/// room must not wait for ever when the connection ends. Hint: a semaphore can be closed.
+/// Without a limit a caller that is faster than the server fills the memory. And whoever waits for room must
+/// not wait for ever when the connection ends.
+///
+/// Hint: a semaphore can be closed.
 #[test]
 fn a_full_table_makes_the_next_call_wait() {
     run(async || {
@@ -273,10 +281,13 @@ fn a_full_table_makes_the_next_call_wait() {
 }
 
 // ---- connecting ------------------------------------------------------------------------------------------
+// Chapter: Files of today > src/client.rs; The wire > It sends nothing before it has the server's answer
 
-/// Wanted: `connect` and `call` work over a real socket, against our own server, in every codec.
+/// `connect` and `call` work over a real socket, against our own server, in every codec.
 ///
-/// Why: the other tests play the server by hand, this one joins the two halves of the course.
+/// The other tests play the server by hand, this one joins the two halves of the course.
+///
+/// Hint: `connect` opens a socket and leaves the rest to `Client::new`, which takes any stream.
 #[test]
 fn a_call_over_a_real_socket_works_in_every_codec() {
     run(async || {
@@ -293,10 +304,11 @@ fn a_call_over_a_real_socket_works_in_every_codec() {
     });
 }
 
-/// Wanted: the options, then for each call a header frame and a body frame, exactly these bytes.
+/// The options, then for each call a header frame and a body frame, exactly these bytes.
 ///
-/// Why: a client and a server that make the same mistake agree with each other, and with nobody else. Hint:
-/// the bytes are written out in the chapter of day 1.
+/// A client and a server that make the same mistake agree with each other, and with nobody else.
+///
+/// Hint: the bytes are written out in the chapter of day 1.
 #[test]
 fn the_client_sends_these_bytes() {
     // JSON: two calls. A length is four bytes, the highest first: 0x33 is 51, 0x13 is 19.
@@ -361,10 +373,12 @@ fn the_client_sends_these_bytes() {
     });
 }
 
-/// Wanted: nothing that follows the handshake's answer is lost, however the bytes are cut.
+/// Nothing that follows the handshake's answer is lost, however the bytes are cut.
 ///
-/// Why: GeeRPC's decoder reads ahead and throws away what it has read. A stream has no borders but those
-/// that frames give it. Hint: keep one reader from the first byte to the last.
+/// GeeRPC's decoder reads ahead and throws away what it has read. A stream has no borders but those that
+/// frames give it.
+///
+/// Hint: keep one reader from the first byte to the last.
 #[test]
 fn bytes_right_behind_the_handshake_are_not_lost() {
     run(async || {
@@ -390,11 +404,13 @@ fn bytes_right_behind_the_handshake_are_not_lost() {
     });
 }
 
-/// Wanted: whatever is wrong with the server's answer is an `Error::Handshake` at `connect`, a refusal in
-/// the server's own words; and the client hangs up.
+/// Whatever is wrong with the server's answer is an `Error::Handshake` at `connect`, a refusal in the
+/// server's own words; and the client hangs up.
 ///
-/// Why: GeeRPC has no answer, so dialing a server that refuses "succeeds", and the first call fails for a
-/// reason that nobody can see. Hint: check that the codec is one that you offered.
+/// GeeRPC has no answer, so dialing a server that refuses "succeeds", and the first call fails for a reason
+/// that nobody can see.
+///
+/// Hint: check that the codec is one that you offered.
 #[test]
 fn a_refused_handshake_is_an_error_at_connect() {
     run(async || {
@@ -431,9 +447,11 @@ fn a_refused_handshake_is_an_error_at_connect() {
     });
 }
 
-/// Wanted: connecting twice with the same options sends the same options twice, and changes nothing in them.
+/// Connecting twice with the same options sends the same options twice, and changes nothing in them.
 ///
-/// Why: GeeRPC's constructors write into the caller's options. Hint: `&Options`, and no interior mutability.
+/// GeeRPC's constructors write into the caller's options.
+///
+/// Hint: `&Options`, and no interior mutability.
 #[test]
 fn connecting_leaves_the_options_as_they_were() {
     run(async || {
@@ -454,10 +472,12 @@ fn connecting_leaves_the_options_as_they_were() {
     });
 }
 
-/// Wanted: no server at all is an `Error::Io` with the reason of the operating system.
+/// No server at all is an `Error::Io` with the reason of the operating system.
 ///
-/// Why: "nobody listens there" and "he refuses to talk to me" ask for different actions, so a caller must be
-/// able to match on them.
+/// "nobody listens there" and "he refuses to talk to me" ask for different actions, so a caller must be able
+/// to match on them.
+///
+/// Hint: `Error` has a `From<std::io::Error>`; so `?` will do.
 #[test]
 fn a_closed_port_is_an_io_error() {
     run(async || {
@@ -472,11 +492,14 @@ fn a_closed_port_is_an_io_error() {
 }
 
 // ---- many calls, one connection --------------------------------------------------------------------------
+// Chapter: Files of today > src/dispatch.rs; The wire > seq counts the calls
 
-/// Wanted: replies may come in any order, each caller gets his own.
+/// Replies may come in any order, each caller gets his own.
 ///
-/// Why: this is what the number in the header is for. A client that takes replies in the order of its calls
-/// passes every test in which the server is polite.
+/// This is what the number in the header is for. A client that takes replies in the order of its calls passes
+/// every test in which the server is polite.
+///
+/// Hint: `Pending::complete` with the `seq` of the reply's header.
 #[test]
 fn replies_in_any_order_reach_their_callers() {
     run(async || {
@@ -495,11 +518,13 @@ fn replies_in_any_order_reach_their_callers() {
     });
 }
 
-/// Wanted: the numbers on the wire are 1, 2, 3 …, whatever became of the calls before; and when many tasks
-/// call at the same time each number still appears once.
+/// The numbers on the wire are 1, 2, 3 …, whatever became of the calls before; and when many tasks call at
+/// the same time each number still appears once.
 ///
-/// Why: a constant or repeated number goes unnoticed as long as calls come one by one. Then a late reply
-/// meets the wrong caller.
+/// A constant or repeated number goes unnoticed as long as calls come one by one. Then a late reply meets the
+/// wrong caller.
+///
+/// Hint: the table counts. A number that was given out is used up, whatever becomes of its call.
 #[test]
 fn the_numbers_on_the_wire_count_up_and_never_repeat() {
     run_threads(async || {
@@ -536,11 +561,12 @@ fn the_numbers_on_the_wire_count_up_and_never_repeat() {
     });
 }
 
-/// Wanted: hundreds of tasks on several threads share one client and one connection, and each gets the
-/// answers to its own questions.
+/// Hundreds of tasks on several threads share one client and one connection, and each gets the answers to its
+/// own questions.
 ///
-/// Why: one connection for everybody is the idea of the day. Hint: a clone of the client is a clone of an
-/// `Arc`; no lock is held across an `await`.
+/// One connection for everybody is the idea of the day.
+///
+/// Hint: a clone of the client is a clone of an `Arc`; no lock is held across an `await`.
 #[test]
 fn hundreds_of_tasks_share_one_client() {
     run_threads(async || {
@@ -560,11 +586,12 @@ fn hundreds_of_tasks_share_one_client() {
     });
 }
 
-/// Wanted: the frames of callers that write at the same time never mix, however little the socket takes.
+/// The frames of callers that write at the same time never mix, however little the socket takes.
 ///
-/// Why: a header, a body and then the next header: if two tasks write for themselves, one's header comes
-/// between the other's header and body as soon as a write takes only a part. Hint: one task does all the
-/// writing.
+/// A header, a body and then the next header: if two tasks write for themselves, one's header comes between
+/// the other's header and body as soon as a write takes only a part.
+///
+/// Hint: one task does all the writing.
 #[test]
 fn the_frames_of_two_callers_never_mix() {
     run_threads(async || {
@@ -596,10 +623,12 @@ fn the_frames_of_two_callers_never_mix() {
     });
 }
 
-/// Wanted: the client goes on reading while a write of its own does not get ahead.
+/// The client goes on reading while a write of its own does not get ahead.
 ///
-/// Why: the server may be in the same position. If each side reads only when it has written, both wait for
-/// ever, and nobody is at fault. Hint: both directions in one `select!`.
+/// The server may be in the same position. If each side reads only when it has written, both wait for ever,
+/// and nobody is at fault.
+///
+/// Hint: both directions in one `select!`.
 #[test]
 fn the_client_reads_while_it_writes() {
     run(async || {
@@ -617,10 +646,12 @@ fn the_client_reads_while_it_writes() {
     });
 }
 
-/// Wanted: requests that are there at the same time leave together.
+/// Requests that are there at the same time leave together.
 ///
-/// Why: a write is a system call, and most often a packet. With one or two per call they are most of what a
-/// call costs. Hint: take everything out of the queue, then write; no timer, no delay.
+/// A write is a system call, and most often a packet. With one or two per call they are most of what a call
+/// costs.
+///
+/// Hint: take everything out of the queue, then write; no timer, no delay.
 #[test]
 fn requests_that_queue_up_leave_in_few_writes() {
     run(async || {
@@ -646,10 +677,12 @@ fn requests_that_queue_up_leave_in_few_writes() {
     });
 }
 
-/// Wanted: `start` sends the call at once; its reply can be awaited any time later, in any order.
+/// `start` sends the call at once; its reply can be awaited any time later, in any order.
 ///
-/// Why: a future in Rust does nothing before it is polled, and `start` promises otherwise: it is the
-/// asynchronous `Go` of the seeds. Hint: everything but waiting for the reply happens before it returns.
+/// A future in Rust does nothing before it is polled, and `start` promises otherwise: it is the asynchronous
+/// `Go` of the seeds.
+///
+/// Hint: everything but waiting for the reply happens before it returns.
 #[test]
 fn a_started_call_is_sent_although_nobody_awaits_it() {
     run(async || {
@@ -665,10 +698,12 @@ fn a_started_call_is_sent_although_nobody_awaits_it() {
     });
 }
 
-/// Wanted: replies that nobody collects do not stop those of others.
+/// Replies that nobody collects do not stop those of others.
 ///
-/// Why: in GeeRPC the receive loop hands a reply over through a channel of the caller, and waits until it is
-/// taken: one careless caller stops all. Hint: a `oneshot` sender never waits.
+/// In GeeRPC the receive loop hands a reply over through a channel of the caller, and waits until it is
+/// taken: one careless caller stops all.
+///
+/// Hint: a `oneshot` sender never waits.
 #[test]
 fn replies_that_nobody_collects_do_not_stop_the_others() {
     run(async || {
@@ -686,11 +721,13 @@ fn replies_that_nobody_collects_do_not_stop_the_others() {
     });
 }
 
-/// Wanted: with [`DEFAULT_MAX_PENDING`] calls in flight the next one waits, is sent as soon as one of them
-/// ends, and fails if the connection ends first.
+/// With [`DEFAULT_MAX_PENDING`] calls in flight the next one waits, is sent as soon as one of them ends, and
+/// fails if the connection ends first.
 ///
-/// Why: without a limit a caller that is faster than the server fills the memory of both. An error instead
-/// of the wait would make every caller write the same retry loop.
+/// Without a limit a caller that is faster than the server fills the memory of both. An error instead of the
+/// wait would make every caller write the same retry loop.
+///
+/// Hint: `register` does the waiting; `start` has to register before it queues anything.
 #[test]
 fn calls_over_the_limit_wait_for_room() {
     run(async || {
@@ -715,12 +752,15 @@ fn calls_over_the_limit_wait_for_room() {
 }
 
 // ---- calls that are given up, replies that make no sense -------------------------------------------------
+// Chapter: The wire > A reply belongs to the call with its seq; The wire > What a caller sees
 
-/// Wanted: a caller that goes away takes his entry with him, from `start` as from `call`; the late reply is
-/// ignored, and the room is free for others.
+/// A caller that goes away takes his entry with him, from `start` as from `call`; the late reply is ignored,
+/// and the room is free for others.
 ///
-/// Why: callers are dropped all the time, by a `select!`, a timeout or an aborted task. Entries that stay
-/// are a leak, and at the limit they stop the client for good.
+/// Callers are dropped all the time, by a `select!`, a timeout or an aborted task. Entries that stay are a
+/// leak, and at the limit they stop the client for good.
+///
+/// Hint: nothing to do, if the future that the caller drops holds the entry's guard.
 #[test]
 fn a_call_that_is_given_up_leaves_nothing_behind() {
     run(async || {
@@ -754,10 +794,12 @@ fn a_call_that_is_given_up_leaves_nothing_behind() {
     });
 }
 
-/// Wanted: a reply with a number that nobody waits for is ignored, also when it comes a second time.
+/// A reply with a number that nobody waits for is ignored, also when it comes a second time.
 ///
-/// Why: late replies to calls that were given up are normal, so this must not be an error; and a second
-/// reply must not reach anybody else.
+/// Late replies to calls that were given up are normal, so this must not be an error; and a second reply must
+/// not reach anybody else.
+///
+/// Hint: `Pending::complete` says whether somebody waited. If nobody did, read on.
 #[test]
 fn a_reply_that_nobody_waits_for_is_ignored() {
     run(async || {
@@ -778,10 +820,10 @@ fn a_reply_that_nobody_waits_for_is_ignored() {
     });
 }
 
-/// Wanted: a reply that is not of the type asked for is an `Error::Decode` for its caller, and for nobody
-/// else.
+/// A reply that is not of the type asked for is an `Error::Decode` for its caller, and for nobody else.
 ///
-/// Why: in GeeRPC the receive loop decodes, so a wrong type ends the loop and with it every other call.
+/// In GeeRPC the receive loop decodes, so a wrong type ends the loop and with it every other call.
+///
 /// Hint: the body is a frame of its own. Let the caller decode it.
 #[test]
 fn a_reply_of_the_wrong_type_fails_that_call_only() {
@@ -804,11 +846,12 @@ fn a_reply_of_the_wrong_type_fails_that_call_only() {
     });
 }
 
-/// Wanted: an argument that cannot be encoded, or that is too long for a frame, fails its own call with
+/// An argument that cannot be encoded, or that is too long for a frame, fails its own call with
 /// `Error::Encode` or `Error::FrameTooLarge`, and not one byte of it is sent. One that just fits is sent.
 ///
-/// Why: a header without its body, or half a value, would break the stream for everybody else on it. Hint:
-/// encode the body before you touch the connection.
+/// A header without its body, or half a value, would break the stream for everybody else on it.
+///
+/// Hint: encode the body before you touch the connection.
 #[test]
 fn an_argument_that_cannot_be_sent_fails_that_call_only() {
     run(async || {
@@ -843,11 +886,13 @@ fn an_argument_that_cannot_be_sent_fails_that_call_only() {
 }
 
 // ---- errors ----------------------------------------------------------------------------------------------
+// Chapter: The wire > What a caller sees; The wire > A header with seq 0
 
-/// Wanted: the server's error is an `Error::Remote` with its text, word for word; an empty text is an error
-/// too.
+/// The server's error is an `Error::Remote` with its text, word for word; an empty text is an error too.
 ///
-/// Why: GeeRPC uses the text as a format string, so `100% full` arrives as something else.
+/// GeeRPC uses the text as a format string, so `100% full` arrives as something else.
+///
+/// Hint: an error is a header whose `error` is `Some`, whatever the text. Move the text, do not format it.
 #[test]
 fn the_servers_error_text_arrives_word_for_word() {
     run(async || {
@@ -888,11 +933,13 @@ fn the_servers_error_text_arrives_word_for_word() {
     });
 }
 
-/// Wanted: however the connection ends, every call in flight fails with `Error::Disconnected`,
-/// `is_available` says no, and new calls fail at once.
+/// However the connection ends, every call in flight fails with `Error::Disconnected`, `is_available` says
+/// no, and new calls fail at once.
 ///
-/// Why: a caller whose entry is forgotten waits for ever; with the wrong type of error he cannot know that
-/// another connection may help. Hint: whatever ends the loop, the line after it fails everybody.
+/// A caller whose entry is forgotten waits for ever; with the wrong type of error he cannot know that another
+/// connection may help.
+///
+/// Hint: whatever ends the loop, the line after it fails everybody.
 #[test]
 fn a_lost_connection_fails_every_call() {
     run(async || {
@@ -923,12 +970,13 @@ fn a_lost_connection_fails_every_call() {
     });
 }
 
-/// Wanted: a server that breaks the rules costs the connection, and is told why, even if it is in the middle
-/// of a long write.
+/// A server that breaks the rules costs the connection, and is told why, even if it is in the middle of a
+/// long write.
 ///
-/// Why: behind a header that makes no sense nobody knows where the next frame begins, and a length over the
-/// limit must not be allocated. An end without a word would send the server's author on a long search. Hint:
-/// a socket that is closed with unread bytes takes the last word back.
+/// Behind a header that makes no sense nobody knows where the next frame begins, and a length over the limit
+/// must not be allocated. An end without a word would send the server's author on a long search.
+///
+/// Hint: a socket that is closed with unread bytes takes the last word back.
 #[test]
 fn a_server_that_breaks_the_rules_is_told_so() {
     run(async || {
@@ -947,12 +995,14 @@ fn a_server_that_breaks_the_rules_is_told_so() {
     });
 }
 
-/// Wanted: a message with number 0 and an error is the server's goodbye. The client takes no more calls, for
-/// that reason; those in flight still get their replies, and the rest fails when the stream ends, for the
-/// same reason.
+/// A message with number 0 and an error is the server's goodbye. The client takes no more calls, for that
+/// reason; those in flight still get their replies, and the rest fails when the stream ends, for the same
+/// reason.
 ///
-/// Why: a server that shuts down, or that is full, finishes what it has begun. To throw its last replies
-/// away would fail calls that have succeeded. Hint: closing the table and failing its calls are two things.
+/// A server that shuts down, or that is full, finishes what it has begun. To throw its last replies away
+/// would fail calls that have succeeded.
+///
+/// Hint: closing the table and failing its calls are two things.
 #[test]
 fn a_goodbye_lets_the_calls_in_flight_finish() {
     run(async || {
@@ -974,11 +1024,14 @@ fn a_goodbye_lets_the_calls_in_flight_finish() {
 }
 
 // ---- the end of a client ---------------------------------------------------------------------------------
+// Chapter: Reading order; Files of today > src/client.rs
 
-/// Wanted: `close` ends the connection for all clones, at once: calls in flight fail, new ones too, and the
-/// server sees the end of the stream. A second `close` does no harm.
+/// `close` ends the connection for all clones, at once: calls in flight fail, new ones too, and the server
+/// sees the end of the stream. A second `close` does no harm.
 ///
-/// Why: whoever closes wants the socket back now, not when the last of some hundred clones is dropped.
+/// Whoever closes wants the socket back now, not when the last of some hundred clones is dropped.
+///
+/// Hint: fail the calls in the table, then abort the task that owns the socket.
 #[test]
 fn close_ends_the_connection_for_all_clones() {
     run(async || {
@@ -1000,11 +1053,13 @@ fn close_ends_the_connection_for_all_clones() {
     });
 }
 
-/// Wanted: when the last clone is dropped the socket is closed and the task has ended, also if there never
-/// was a call. One clone less is nothing.
+/// When the last clone is dropped the socket is closed and the task has ended, also if there never was a
+/// call. One clone less is nothing.
 ///
-/// Why: a task that lives on behind a client that is gone is a leak of memory and of a socket, and the
-/// server's too. Hint: the task must not own what it waits for to go away.
+/// A task that lives on behind a client that is gone is a leak of memory and of a socket, and the server's
+/// too.
+///
+/// Hint: the task must not own what it waits for to go away.
 #[test]
 fn dropping_the_last_clone_closes_the_connection() {
     run(async || {
@@ -1024,10 +1079,12 @@ fn dropping_the_last_clone_closes_the_connection() {
     });
 }
 
-/// Wanted: the same holds if the task is in the middle of a write to a server that does not read.
+/// The same holds if the task is in the middle of a write to a server that does not read.
 ///
-/// Why: a task that only looks for the end of its queue does not look while it writes, so this one would
-/// stay for as long as the server is silent. Hint: the client owns its task; abort it in `Drop`.
+/// A task that only looks for the end of its queue does not look while it writes, so this one would stay for
+/// as long as the server is silent.
+///
+/// Hint: the client owns its task; abort it in `Drop`.
 #[test]
 fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
     run(async || {
@@ -1043,10 +1100,12 @@ fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
     });
 }
 
-/// Wanted: a started call keeps the connection open until it has its reply, or is dropped, even if the client
-/// is dropped before.
+/// A started call keeps the connection open until it has its reply, or is dropped, even if the client is
+/// dropped before.
 ///
-/// Why: a function that starts a call and returns it would have to return the client with it otherwise.
+/// A function that starts a call and returns it would have to return the client with it otherwise.
+///
+/// Hint: a `PendingCall` holds a clone of its client.
 #[test]
 fn a_started_call_keeps_the_connection_open() {
     run(async || {

@@ -120,6 +120,7 @@ fn assert_says(error: &str, parts: &[&str]) {
 }
 
 // ---- make a service --------------------------------------------------------------------------------------
+// Chapter: Files of today > src/service.rs; Reading order
 
 /// The day in one test: a method with Rust types on both sides is called by its name. Try it in both codecs:
 /// JSON forgives what bincode does not, such as a tuple where a struct should be.
@@ -140,6 +141,9 @@ fn a_typed_method_is_called_by_name_in_both_codecs() {
 
 /// The same call written out by hand, so that a client in another language can make it too. The reply repeats
 /// the name and the number of the call.
+///
+/// Hint: nothing to do: `Request::decode` and `Request::reply` know the connection's codec, the name and the
+/// number.
 #[test]
 fn a_call_is_plain_json_for_other_languages() {
     run(async || {
@@ -224,8 +228,8 @@ fn the_table_has_the_types_of_arguments_and_replies_in_short() {
     });
 }
 
-/// Pitfall 3.4: a name that could not be called, or that the wire keeps for itself, is refused when it is
-/// registered. It is a value to handle: no panic, and no abort of the process, as in the Go ancestor.
+/// A name that could not be called, or that the wire keeps for itself, is refused when it is registered. It
+/// is a value to handle: no panic, and no abort of the process, as in the Go ancestor.
 ///
 /// Hint: the name of the service and the names of its methods follow the same rule.
 #[test]
@@ -282,9 +286,12 @@ fn a_service_that_is_there_already_stays_and_the_second_is_an_error() {
 }
 
 // ---- call it ---------------------------------------------------------------------------------------------
+// Chapter: The wire > service_method is Service.method
 
 /// The name of the service chooses the service: methods of the same name in several services do not mix, and
 /// the list of all services is sorted.
+///
+/// Hint: two look-ups, the service first. A `BTreeMap` is sorted by itself.
 #[test]
 fn several_services_may_have_methods_of_the_same_name() {
     run(async || {
@@ -359,9 +366,12 @@ fn calls_of_one_connection_run_concurrently() {
 }
 
 // ---- call it wrongly: each has its own answer, and the connection goes on --------------------------------
+// Chapter: The wire > A call that cannot be served
 
 /// "Unknown service" alone sends the caller searching. The answer names what was asked for and what there is,
 /// also if there is nothing.
+///
+/// Hint: make the text when it is needed, from the keys of the map.
 #[test]
 fn an_unknown_service_is_answered_with_what_there_is() {
     run(async || {
@@ -380,6 +390,8 @@ fn an_unknown_service_is_answered_with_what_there_is() {
 }
 
 /// The service is right, the method is not: another answer, with the methods of that service and no other.
+///
+/// Hint: the service has been found by then, so ask it for its methods.
 #[test]
 fn an_unknown_method_is_answered_with_what_there_is() {
     run(async || {
@@ -485,9 +497,9 @@ fn the_error_of_a_method_arrives_word_for_word() {
     });
 }
 
-/// Pitfall 3.3: a panic in a method costs its own call, wherever it happens: before the method has returned a
-/// future, at its first poll, or after an `await`. Other calls in flight on the same connection, and other
-/// connections, do not notice.
+/// A panic in a method costs its own call, wherever it happens: before the method has returned a future, at
+/// its first poll, or after an `await`. Other calls in flight on the same connection, and other connections,
+/// do not notice.
 ///
 /// Hint: the connection of day 1 catches all three, if the table calls the method inside of `Handler::call`
 /// or inside of the future that this returns.
@@ -526,9 +538,9 @@ fn a_panicking_method_costs_its_own_call_and_nothing_else() {
     });
 }
 
-/// Pitfall 3.1: in the Go ancestor the body of a call that cannot be served stays in the stream, and is then
-/// read as the next header. So this body is a whole request itself. Nothing in it may run, whatever was wrong
-/// with the call that carries it, and exactly one answer comes for each call.
+/// In the Go ancestor the body of a call that cannot be served stays in the stream, and is then read as the
+/// next header. So this body is a whole request itself. Nothing in it may run, whatever was wrong with the
+/// call that carries it, and exactly one answer comes for each call.
 ///
 /// Hint: read a message to its end before looking at its name. It comes by itself if the map is a `Handler`.
 #[test]
@@ -557,6 +569,7 @@ fn a_body_that_looks_like_a_request_is_never_run() {
 }
 
 // ---- call it often ---------------------------------------------------------------------------------------
+// Chapter: Limits
 
 /// Each call counts once, at its own method, whether it went well or not: that is what an operator wants to
 /// see. A call that no method answers counts nowhere.
@@ -631,9 +644,9 @@ fn the_counters_are_exact_under_concurrency() {
     });
 }
 
-/// Pitfall 3.5: a connection cannot have any number of handlers running. One more than the limit is refused
-/// at once, in words that say so; those in flight are not harmed, another connection has a limit of its own,
-/// and when there is room again, calls are taken again.
+/// A connection cannot have any number of handlers running. One more than the limit is refused at once, in
+/// words that say so; those in flight are not harmed, another connection has a limit of its own, and when
+/// there is room again, calls are taken again.
 ///
 /// Hint: this is `Server::max_in_flight` of day 1. A map of services must not go around it, by spawning.
 #[test]
@@ -668,6 +681,7 @@ fn a_call_over_the_limit_of_a_connection_is_refused_and_no_other_is_harmed() {
 }
 
 // ---- change the map while it serves ----------------------------------------------------------------------
+// Chapter: Reading order > 1. src/service.rs
 
 /// A service can be added to a map that is being served: a connection that is open already can call it.
 ///

@@ -354,8 +354,13 @@ async fn outcome<T>(task: JoinHandle<T>) -> T {
 }
 
 // ---- 1. select modes -------------------------------------------------------------------------------------
+// Chapter: Files of today > src/select.rs; Reading order > mode; The wire
 
-/// Wanted: each mode has a text, the text parses to the mode, and the key of a hash keeps its characters.
+/// Each mode has a text, the text parses to the mode, and the key of a hash keeps its characters.
+///
+/// A mode is chosen on a command line or in a configuration, and shown in a log. What is shown should be what
+/// can be written.
+///
 /// Hint: `Display` and `FromStr` are each other's reverse. A key may have colons in it.
 #[test]
 fn a_select_mode_is_parsed_and_displayed() {
@@ -372,8 +377,11 @@ fn a_select_mode_is_parsed_and_displayed() {
     }
 }
 
-/// Wanted: an error that quotes the text and names all that is accepted. Why: the text comes from a command
-/// line or a configuration, and its author cannot see the source.
+/// Text that is no mode is an error that quotes the text and names all that is accepted.
+///
+/// The text comes from a command line or a configuration, and its author cannot see the source.
+///
+/// Hint: one variant of the error that holds the text, and a `Display` that lists the four.
 #[test]
 fn text_that_is_no_select_mode_is_an_error_that_names_what_is_accepted() {
     for text in ["", "Random", "round robin", "round-robin ", "consistent-hash", "consistent-hash:", "7"] {
@@ -385,8 +393,11 @@ fn text_that_is_no_select_mode_is_an_error_that_names_what_is_accepted() {
     }
 }
 
-/// Wanted: with a seeded RNG, every server gets about the same number of calls. Why: "random" that never
-/// reaches the last server of the list is a common off-by-one. Hint: the range is `0..len`.
+/// With a seeded RNG, every server gets about the same number of calls.
+///
+/// "Random" that never reaches the last server of the list is a common off-by-one.
+///
+/// Hint: the range is `0..len`.
 #[test]
 fn random_reaches_every_server_about_equally_often() {
     run(async || {
@@ -401,9 +412,11 @@ fn random_reaches_every_server_about_equally_often() {
     });
 }
 
-/// Wanted: the same seed makes the same choices, another seed makes others, and they do not just take turns.
-/// Why: a test or a simulation that chooses by chance must be repeatable. Hint: all chance comes from the RNG
-/// that was given.
+/// The same seed makes the same choices, another seed makes others, and they do not just take turns.
+///
+/// A test or a simulation that chooses by chance must be repeatable.
+///
+/// Hint: all chance comes from the RNG that was given.
 #[test]
 fn a_seeded_rng_makes_the_same_choices_in_every_run() {
     run(async || {
@@ -419,8 +432,12 @@ fn a_seeded_rng_makes_the_same_choices_in_every_run() {
     });
 }
 
-/// Wanted: the servers in the order of the list, round after round, wherever it starts. Pitfall 6.5:
-/// round-robin that is stuck on one server passes GeeRPC's tests.
+/// The servers have their turns in the order of the list, round after round, wherever it starts.
+///
+/// Round robin that is stuck on one server passes GeeRPC's tests: each call is answered, and nobody looks by
+/// whom.
+///
+/// Hint: a counter that moves on at every choice, and the remainder of a division.
 #[test]
 fn round_robin_takes_turns_in_list_order() {
     run(async || {
@@ -434,9 +451,11 @@ fn round_robin_takes_turns_in_list_order() {
     });
 }
 
-/// Wanted: clients that start at the same time begin with different servers. Why: after a restart of all
-/// clients the first server of the list would get all their first calls at once. Hint: the first turn is
-/// chosen by chance.
+/// Clients that start at the same time begin with different servers.
+///
+/// After a restart of all clients the first server of the list would get all their first calls at once.
+///
+/// Hint: the first turn is chosen by chance.
 #[test]
 fn round_robin_starts_anywhere() {
     run(async || {
@@ -451,9 +470,12 @@ fn round_robin_starts_anywhere() {
     });
 }
 
-/// Wanted: fair turns after every change of the list. Why: the turn may point behind the end of a list that
-/// shrank: a panic, or a server that is never chosen. Hint: take the remainder when you choose, not when you
-/// count. The test begins at every position of the list.
+/// Turns are fair after every change of the list.
+///
+/// The turn may point behind the end of a list that shrank: a panic, or a server that is never chosen. So
+/// this test changes the list at every position of the turn.
+///
+/// Hint: take the remainder when you choose, not when you count.
 #[test]
 fn round_robin_survives_a_list_that_shrinks_and_grows() {
     run(async || {
@@ -472,9 +494,11 @@ fn round_robin_survives_a_list_that_shrinks_and_grows() {
     });
 }
 
-/// Wanted: many tasks on many threads, and still exactly the same number for each server. Why: two tasks that
-/// read the turn before either writes it get the same server. Hint: choose and move on in one step, under one
-/// lock.
+/// Many tasks on many threads choose at the same time, and each server still gets exactly the same number.
+///
+/// Two tasks that read the turn before either writes it get the same server.
+///
+/// Hint: choose and move on in one step, under one lock.
 #[test]
 fn concurrent_choices_are_exactly_fair() {
     run_threads(async || {
@@ -489,9 +513,12 @@ fn concurrent_choices_are_exactly_fair() {
     });
 }
 
-/// Wanted: the golden sequence of smooth weighted round-robin for the weights 5, 1, 1, twice. Why: `aaaaabc`
-/// has the same shares, but hits `a` with five calls in a row. Hint: everyone earns its weight, the richest
-/// is chosen and pays what all earned together; all start with nothing, and the first of equals wins.
+/// With the weights 5, 1, 1 it is the golden sequence of smooth weighted round robin, twice.
+///
+/// `aaaaabc` has the same shares, but hits `a` with five calls in a row.
+///
+/// Hint: everyone earns its weight, the richest is chosen and pays what all earned together; all start with
+/// nothing, and the first of equals wins.
 #[test]
 fn weighted_round_robin_spreads_the_turns_of_a_heavy_server() {
     run(async || {
@@ -501,8 +528,13 @@ fn weighted_round_robin_spreads_the_turns_of_a_heavy_server() {
     });
 }
 
-/// Wanted: over a full round each server is chosen exactly as often as its weight says; without weights that
-/// is once each, and a weight of 0 counts as 1. Hint: a round is the sum of the weights.
+/// Over a full round each server is chosen exactly as often as its weight says; without weights that is once
+/// each, and a weight of 0 counts as 1.
+///
+/// Weights are set by hand, to make use of a machine that can do more. "About five times as much" would be
+/// hard to tell from a mistake.
+///
+/// Hint: a round is the sum of the weights. What each server has earned stays from one choice to the next.
 #[test]
 fn weighted_round_robin_gives_every_server_exactly_its_weight() {
     run(async || {
@@ -521,8 +553,11 @@ fn weighted_round_robin_gives_every_server_exactly_its_weight() {
     });
 }
 
-/// Wanted: after `update`, servers that stay keep their weights, and new ones have 1. Why: an update brings
-/// endpoints only; a heavy server must not become a light one because another one has joined.
+/// After `update`, servers that stay keep their weights, and new ones have 1.
+///
+/// An update brings endpoints only. A heavy server must not become a light one because another has joined.
+///
+/// Hint: look each endpoint of the new list up in the old one.
 #[test]
 fn servers_that_stay_keep_their_weights() {
     run(async || {
@@ -534,9 +569,11 @@ fn servers_that_stay_keep_their_weights() {
     });
 }
 
-/// Wanted: a key has the same server at every call, in every client, in whatever order they know the list.
-/// Why: that is what a cache on the server needs. Hint: hash the names of the servers, not their positions,
-/// and with no seed of the process.
+/// A key has the same server at every call, in every client, in whatever order they know the list.
+///
+/// That is what a cache on the server needs.
+///
+/// Hint: hash the names of the servers, not their positions, and with no seed of the process.
 #[test]
 fn a_key_has_the_same_server_in_every_client() {
     run(async || {
@@ -548,9 +585,12 @@ fn a_key_has_the_same_server_in_every_client() {
     });
 }
 
-/// Wanted: different keys spread over all servers. Why: the plain ring, with one point for each server, gives
-/// one of them half of all keys and another almost none. Hint: many points per server, and a hash whose upper
-/// bits depend on the last characters.
+/// Different keys spread over all servers.
+///
+/// The plain ring, with one point for each server, gives one of them half of all keys and another almost
+/// none.
+///
+/// Hint: many points per server, and a hash whose upper bits depend on the last characters.
 #[test]
 fn different_keys_spread_over_all_servers() {
     run(async || {
@@ -560,8 +600,12 @@ fn different_keys_spread_over_all_servers() {
     });
 }
 
-/// Wanted: a server that leaves takes only its own keys along, and they go to more than one other server.
-/// Why: with `hash % len` nearly every key would move, and every cache would be cold at once.
+/// A server that leaves takes only its own keys along, and they go to more than one other server.
+///
+/// With `hash % len` nearly every key would move, and every cache would be cold at once.
+///
+/// Hint: a server's points depend on its own name only. If they go, the points of the others are where they
+/// were.
 #[test]
 fn a_server_that_leaves_moves_only_its_own_keys() {
     run(async || {
@@ -580,8 +624,11 @@ fn a_server_that_leaves_moves_only_its_own_keys() {
     });
 }
 
-/// Wanted: a server that joins gets its share of the keys, and no key moves between two others. Why: as
-/// before, and a server that joins but gets nothing is of no use.
+/// A server that joins gets its share of the keys, and no key moves between two others.
+///
+/// As with a server that leaves; and one that joins but gets nothing is of no use.
+///
+/// Hint: nothing to do, if the points of a server do not depend on how many others there are.
 #[test]
 fn a_server_that_joins_takes_keys_but_moves_no_others() {
     run(async || {
@@ -597,9 +644,12 @@ fn a_server_that_joins_takes_keys_but_moves_no_others() {
     });
 }
 
-/// Wanted: exactly this mapping, in every version. Why: clients of two versions share the same caches. The
-/// standard library's hashers promise no such thing. Hint: the README says which hash it is, and
-/// where the points are. These values come from a program in another language, written from that text.
+/// These keys have exactly these servers, in every version.
+///
+/// Clients of two versions share the same caches, and the standard library's hashers promise no such thing.
+/// The values come from a program in another language, written from the text of the README.
+///
+/// Hint: the README says which hash it is, and where the points are.
 #[test]
 fn the_servers_of_these_keys_never_change() {
     run(async || {
@@ -620,10 +670,14 @@ fn the_servers_of_these_keys_never_change() {
 const GOLDEN_KEYS: [usize; 9] = [2, 2, 0, 0, 1, 2, 2, 2, 0];
 
 // ---- 2. the list -----------------------------------------------------------------------------------------
+// Chapter: Files of today > src/discovery.rs
 
-/// Wanted: the list is the discovery's own: a list taken from it earlier stays as it was, and a server that
-/// is named twice counts once. Pitfall 6.6: GeeRPC keeps the caller's slice, and whoever sorts it later moves
-/// the servers under the balancer's feet.
+/// The list is the discovery's own: a list taken from it earlier stays as it was, and a server that is named
+/// twice counts once.
+///
+/// GeeRPC keeps the caller's slice, and whoever sorts it later moves the servers under the balancer's feet.
+///
+/// Hint: a new `Arc` for each new list; whoever holds the old one keeps it.
 #[test]
 fn the_list_is_a_copy_and_duplicates_count_once() {
     run(async || {
@@ -641,8 +695,12 @@ fn the_list_is_a_copy_and_duplicates_count_once() {
     });
 }
 
-/// Wanted: subscribers are told of every new list, but not of an update that changes nothing. Why: tomorrow
-/// a registry sends the same list again and again, and each change makes clients look at their connections.
+/// Subscribers are told of every new list, but not of an update that changes nothing.
+///
+/// Tomorrow a registry sends the same list again and again, and each change makes clients look at their
+/// connections.
+///
+/// Hint: `watch::Sender::send_if_modified`.
 #[test]
 fn subscribers_hear_of_changes_only() {
     run(async || {
@@ -657,8 +715,11 @@ fn subscribers_hear_of_changes_only() {
     });
 }
 
-/// Wanted: with no server, `call` and both broadcasts are errors, also after the last one has left. Pitfall
-/// 6.3: in GeeRPC a broadcast to nobody reports success. Hint: `NoServers` is a variant of its own.
+/// With no server, `call` and both broadcasts are errors, also after the last one has left.
+///
+/// In GeeRPC a broadcast to nobody reports success: no server failed, as there was none.
+///
+/// Hint: `NoServers` is a variant of its own.
 #[test]
 fn nobody_to_call_is_an_error() {
     run(async || {
@@ -680,8 +741,14 @@ fn nobody_to_call_is_an_error() {
 }
 
 // ---- 3. calls and connections ----------------------------------------------------------------------------
+// Chapter: Files of today > src/pool.rs; Files of today > src/balance.rs
 
-/// Wanted: over the wire too, each server gets exactly its share, in the order of the list. Pitfall 6.5.
+/// Over the wire too, each server gets exactly its share, in the order of the list.
+///
+/// The tests above ask the selector alone. A client that asks it twice for each call, or once for each
+/// connection, makes something else of its choices.
+///
+/// Hint: ask for a server once for each call.
 #[test]
 fn calls_take_turns_between_the_servers() {
     run(async || {
@@ -696,7 +763,11 @@ fn calls_take_turns_between_the_servers() {
     });
 }
 
-/// Wanted: one list may mix `tcp@`, `http@` and `unix@`. Hint: `Client::dial` knows them all.
+/// One list may mix `tcp@`, `http@` and `unix@`.
+///
+/// Servers move from one door to the other one at a time, and those behind a proxy are no worse.
+///
+/// Hint: `Client::dial` knows them all.
 #[cfg(unix)]
 #[test]
 fn one_list_may_mix_protocols() {
@@ -729,9 +800,11 @@ fn one_list_may_mix_protocols() {
     });
 }
 
-/// Wanted: a hundred first calls at the same time make one connection. Why: a hundred handshakes with a
-/// server that has just started are the last thing it needs. Hint: whoever comes while a connection is being
-/// made waits for that one ("single flight").
+/// A hundred first calls at the same time make one connection.
+///
+/// A hundred handshakes with a server that has just started are the last thing it needs.
+///
+/// Hint: whoever comes while a connection is being made waits for that one ("single flight").
 #[test]
 fn many_first_calls_share_one_connection() {
     run_threads(async || {
@@ -748,8 +821,12 @@ fn many_first_calls_share_one_connection() {
     });
 }
 
-/// Wanted: a clone, and the same client in another mode, use the connections that are there. Hint: they share
-/// the pool; only the mode is their own.
+/// A clone, and the same client in another mode, use the connections that are there.
+///
+/// A mode is a property of a call, a connection is not. A program that hashes some of its calls needs no
+/// second set of connections.
+///
+/// Hint: they share the pool; only the mode is their own.
 #[test]
 fn clones_and_other_modes_share_the_connections() {
     run(async || {
@@ -766,7 +843,11 @@ fn clones_and_other_modes_share_the_connections() {
     });
 }
 
-/// Wanted: any discovery will do, also one that is written elsewhere. Hint: the client knows the trait only.
+/// Any discovery will do, also one that is written elsewhere.
+///
+/// Day 7 puts a registry behind the trait, and somebody else's may be a file or a DNS name.
+///
+/// Hint: the client knows the trait only.
 #[test]
 fn a_discovery_of_your_own_works() {
     run(async || {
@@ -782,10 +863,15 @@ fn a_discovery_of_your_own_works() {
 }
 
 // ---- 4. what hangs ---------------------------------------------------------------------------------------
+// Chapter: Reading order > 3. src/pool.rs; Limits > the time that a call waits for one server
 
-/// Wanted: while one server is being dialed and does not answer, calls to another are made, by a first
-/// connection too. Pitfall 6.1: GeeRPC dials under the one lock of the client, so one hung server stops the
-/// calls to all. Hint: no lock is held across an `await`.
+/// While one server is being dialed and does not answer, calls to another are made, by a first connection
+/// too.
+///
+/// GeeRPC dials under the one lock of the client, so one hung server stops the calls to all: two seconds,
+/// when it was tried.
+///
+/// Hint: no lock is held across an `await`.
 #[test]
 fn a_hung_server_delays_no_call_to_another() {
     run(async || {
@@ -803,8 +889,11 @@ fn a_hung_server_delays_no_call_to_another() {
     });
 }
 
-/// Wanted: many callers of a hung server make one attempt, and all get its one failure. Why: a server that is
-/// overloaded gets worse with every attempt. Hint: the failure is an `Arc`, so that it can be shared.
+/// Many callers of a hung server make one attempt, and all get its one failure.
+///
+/// A server that is overloaded gets worse with every attempt.
+///
+/// Hint: the failure is an `Arc`, so that it can be shared.
 #[test]
 fn callers_of_a_hung_server_share_one_attempt_and_one_failure() {
     run(async || {
@@ -827,9 +916,11 @@ fn callers_of_a_hung_server_share_one_attempt_and_one_failure() {
     });
 }
 
-/// Wanted: the caller who began an attempt goes away, and the others get the connection of that attempt. Why:
-/// if the first caller's own future dials, everybody depends on its patience. Hint: the attempt is a task that
-/// the pool owns.
+/// The caller who began an attempt goes away, and the others get the connection of that attempt.
+///
+/// If the first caller's own future dials, everybody depends on its patience.
+///
+/// Hint: the attempt is a task that the pool owns.
 #[test]
 fn a_caller_that_gives_up_does_not_stop_the_attempt() {
     run(async || {
@@ -846,9 +937,12 @@ fn a_caller_that_gives_up_does_not_stop_the_attempt() {
     });
 }
 
-/// Wanted: one time limit for choosing, dialing and calling together. Why: with one for each, a caller who
-/// asked for a second waits for three. Hint: compute the deadline once, at the beginning. Here the connection
-/// is there when two thirds of the time are gone; then the method does not answer.
+/// There is one time limit for choosing, dialing and calling together.
+///
+/// With one for each, a caller who asked for a second waits for three. Here the connection is there when two
+/// thirds of the time are gone; then the method does not answer.
+///
+/// Hint: compute the deadline once, at the beginning.
 #[test]
 fn dialing_and_calling_share_the_time_limit() {
     run(async || {
@@ -874,9 +968,12 @@ fn dialing_and_calling_share_the_time_limit() {
     });
 }
 
-/// Wanted: a server that hangs while it is dialed may take a part of the time of a call, never all of it; the
-/// next in the list takes the call. Why: else one hung server of three fails every third call, although two
-/// servers are well. Hint: the attempt goes on beside the call, for whoever comes next.
+/// A server that hangs while it is dialed may take a part of the time of a call, never all of it; the next in
+/// the list takes the call.
+///
+/// Else one hung server of three fails every third call, although two servers are well.
+///
+/// Hint: the attempt goes on beside the call, for whoever comes next.
 #[test]
 fn a_hung_server_leaves_time_for_the_next() {
     run(async || {
@@ -896,8 +993,11 @@ fn a_hung_server_leaves_time_for_the_next() {
     });
 }
 
-/// Wanted: when the time is over and no server could be dialed, the error names one, and says so. Hint: every
-/// attempt has a part of what is left, and the last one has the rest.
+/// When the time is over and no server could be dialed, the error names one, and says so.
+///
+/// A caller who hears "timeout" alone looks for the fault in the method, which was never called.
+///
+/// Hint: every attempt has a part of what is left, and the last one has the rest.
 #[test]
 fn when_every_server_hangs_the_call_ends_in_time() {
     run(async || {
@@ -916,8 +1016,11 @@ fn when_every_server_hangs_the_call_ends_in_time() {
     });
 }
 
-/// Wanted: a discovery that does not answer cannot hold a call for ever either, nor a broadcast. Hint: the
-/// time limit is for choosing too.
+/// A discovery that does not answer cannot hold a call for ever, nor a broadcast.
+///
+/// Another discovery than ours may ask somebody at each call, and that one may be gone.
+///
+/// Hint: the time limit is for choosing, too.
 #[test]
 fn a_discovery_that_does_not_answer_times_out() {
     struct Silent(Directed);
@@ -956,9 +1059,13 @@ fn a_discovery_that_does_not_answer_times_out() {
 }
 
 // ---- 5. what is dead -------------------------------------------------------------------------------------
+// Chapter: Reading order > 4. src/balance.rs; Reading order > What a caller sees
 
-/// Wanted: a connection that has ended is replaced at the next call, and only then. Why: a client that keeps
-/// the dead connection fails for ever though the server is back. Hint: ask `is_available` before use.
+/// A connection that has ended is replaced at the next call, and only then.
+///
+/// A client that keeps the dead connection fails for ever though the server is back.
+///
+/// Hint: ask `is_available` before use.
 #[test]
 fn a_dead_connection_is_replaced_at_the_next_call() {
     run(async || {
@@ -972,8 +1079,11 @@ fn a_dead_connection_is_replaced_at_the_next_call() {
     });
 }
 
-/// Wanted: one of three servers is gone, and no call fails: those that were its turn go to another. Pitfall
-/// 6.2. Hint: nothing was sent yet when dialing fails, so the next server may be tried.
+/// One of three servers is gone, and no call fails: those that were its turn go to another.
+///
+/// GeeRPC has no fail-over, so every third call fails, although two servers could have taken it.
+///
+/// Hint: nothing was sent yet when dialing fails, so the next server may be tried.
 #[test]
 fn a_server_that_cannot_be_dialed_is_skipped() {
     run(async || {
@@ -995,8 +1105,11 @@ fn a_server_that_cannot_be_dialed_is_skipped() {
     });
 }
 
-/// Wanted: a server that could not be dialed is tried again, and used when it is back. Hint: a failed attempt
-/// is no connection; the next call makes a new attempt.
+/// A server that could not be dialed is tried again, and used when it is back.
+///
+/// A client that remembers the failure for ever has fewer servers with every restart, until it has none.
+///
+/// Hint: a failed attempt is no connection; the next call makes a new attempt.
 #[test]
 fn a_server_that_comes_back_is_used_again() {
     run(async || {
@@ -1012,8 +1125,11 @@ fn a_server_that_comes_back_is_used_again() {
     });
 }
 
-/// Wanted: with all servers down, an error of dialing that names one of them and says why. Hint: the error of
-/// the last attempt will do.
+/// With all servers down, the error is one of dialing that names one of them and says why.
+///
+/// It also says that the call has surely not run. And an address with a reason is where a search begins.
+///
+/// Hint: the error of the last attempt will do.
 #[test]
 fn all_servers_down_is_an_error_that_names_one() {
     run(async || {
@@ -1036,9 +1152,12 @@ fn all_servers_down_is_an_error_that_names_one() {
     });
 }
 
-/// Wanted: a call that is lost in mid-flight is an error that names the server, and runs nowhere else. Why: it
-/// may have run before the connection broke. If it was a payment, then to run it twice is not the library's
-/// decision. Hint: only dialing is tried elsewhere.
+/// A call that is lost in mid-flight is an error that names the server, and runs nowhere else.
+///
+/// It may have run before the connection broke. If it was a payment, then to run it twice is not the
+/// library's decision.
+///
+/// Hint: only dialing is tried elsewhere.
 #[test]
 fn a_call_lost_in_mid_flight_is_an_error_and_runs_once() {
     run(async || {
@@ -1076,9 +1195,12 @@ async fn refuse_the_first_call(listener: TcpListener, goodbye: bool) {
     }
 }
 
-/// Wanted: a server that is shutting down refuses a call that crossed its goodbye, and the call goes to
-/// another server. Why: it did not run, so it need not fail; a server that is replaced in good order should
-/// cost no call. Hint: after the goodbye, and only then, this refusal means that nothing runs any more.
+/// A server that is shutting down refuses a call that crossed its goodbye, and the call goes to another
+/// server.
+///
+/// It did not run, so it need not fail; a server that is replaced in good order should cost no call.
+///
+/// Hint: after the goodbye, and only then, this refusal means that nothing runs any more.
 #[test]
 fn a_call_that_crosses_a_goodbye_goes_to_another_server() {
     run(async || {
@@ -1103,9 +1225,13 @@ fn a_call_that_crosses_a_goodbye_goes_to_another_server() {
     });
 }
 
-/// Wanted: a server that shuts down in good order costs no caller a call, even if it is in a fixed list and
-/// calls keep coming. Why: a deployment restarts servers all day. Hint: after its goodbye a server refuses in
-/// the words of the goodbye, and what was refused did not run; so it may go to another server.
+/// A server that shuts down in good order costs no caller a call, even if it is in a fixed list and calls
+/// keep coming.
+///
+/// A deployment restarts servers all day.
+///
+/// Hint: after its goodbye a server refuses in the words of the goodbye, and what was refused did not run; so
+/// it may go to another server.
 #[test]
 fn an_orderly_shutdown_loses_no_call() {
     run_threads(async || {
@@ -1145,9 +1271,13 @@ fn an_orderly_shutdown_loses_no_call() {
 }
 
 // ---- 6. servers come and go ------------------------------------------------------------------------------
+// Chapter: Limits > connections of a balanced client
 
-/// Wanted: when a server leaves the list, its connection is closed, without any further call; a call that is
-/// in flight there still gets its reply. Pitfall 6.2: GeeRPC keeps the clients of removed servers for ever.
+/// When a server leaves the list, its connection is closed, without any further call; a call that is in
+/// flight there still gets its reply.
+///
+/// GeeRPC keeps the clients of removed servers for ever.
+///
 /// Hint: something must watch the list; and whoever makes a call holds a clone of the connection.
 #[test]
 fn a_server_that_leaves_is_disconnected_after_its_last_call() {
@@ -1171,8 +1301,12 @@ fn a_server_that_leaves_is_disconnected_after_its_last_call() {
     });
 }
 
-/// Wanted: a server leaves the list while it is being dialed. The attempt ends, and the call goes to another
-/// at once. Why: servers that hang are the ones that are taken out of the list.
+/// A server leaves the list while it is being dialed. The attempt ends, and the call goes to another at once.
+///
+/// Servers that hang are the ones that are taken out of the list.
+///
+/// Hint: ending the attempt fails those who wait for it, like any failure of dialing; the call knows what to
+/// do then.
 #[test]
 fn a_server_that_leaves_while_it_is_dialed_is_skipped() {
     run(async || {
@@ -1188,8 +1322,12 @@ fn a_server_that_leaves_while_it_is_dialed_is_skipped() {
     });
 }
 
-/// Wanted: with its last clone, a client takes its connections, its attempts and its tasks along. Hint: who
-/// owns the task that dials, and the one that follows the list? (Invariant 5.)
+/// With its last clone, a client takes its connections, its attempts and its tasks along.
+///
+/// Whatever is started has an owner, and ends with it; else a program that makes a client for each job runs
+/// out of sockets.
+///
+/// Hint: who owns the task that dials, and the one that follows the list?
 #[test]
 fn a_dropped_client_leaves_nothing_behind() {
     run(async || {
@@ -1221,8 +1359,13 @@ fn a_dropped_client_leaves_nothing_behind() {
 }
 
 // ---- 7. calling them all ---------------------------------------------------------------------------------
+// Chapter: Files of today > src/broadcast.rs; Limits > servers that a broadcast talks to
 
-/// Wanted: a broadcast calls every server once, all at the same time, and one of the replies is its own.
+/// A broadcast calls every server once, all at the same time, and one of the replies is its own.
+///
+/// It is for what all must know, such as a cache to empty. One after the other it would take as long as all
+/// of them together.
+///
 /// Hint: one task per server.
 #[test]
 fn a_broadcast_calls_every_server_once() {
@@ -1246,9 +1389,12 @@ fn a_broadcast_calls_every_server_once() {
     });
 }
 
-/// Wanted: one server fails, and the broadcast is over at once, with the server's name and its error; the
-/// calls on the others are cancelled there too. Pitfall 6.4: GeeRPC throws away which server it was. Hint:
-/// dropping a call tells its server (day 4).
+/// One server fails, and the broadcast is over at once, with the server's name and its error; the calls on
+/// the others are cancelled there, too.
+///
+/// GeeRPC throws away which server it was, and nobody can do anything about "one of them failed".
+///
+/// Hint: dropping a call tells its server (day 4).
 #[test]
 fn a_broadcast_ends_with_the_first_failure_and_cancels_the_rest() {
     run(async || {
@@ -1274,8 +1420,12 @@ fn a_broadcast_ends_with_the_first_failure_and_cancels_the_rest() {
     });
 }
 
-/// Wanted: every endpoint's own result, in the order of the list, whoever answers first; a server that cannot
-/// be dialed is one result among the others. Pitfall 6.4. Hint: a task returns its position with its result.
+/// `broadcast_all` returns every endpoint's own result, in the order of the list, whoever answers first; a
+/// server that cannot be dialed is one result among the others.
+///
+/// Sometimes one failure is no reason to stop, and then each server's own answer is wanted.
+///
+/// Hint: a task returns its position with its result.
 #[test]
 fn broadcast_all_returns_every_result_in_list_order() {
     run(async || {
@@ -1311,9 +1461,12 @@ fn broadcast_all_returns_every_result_in_list_order() {
     });
 }
 
-/// Wanted: a broadcast as a whole has the time limit of a call, dialing included, and who was too slow is named.
-/// Why: one server of ten that hangs must not hold back the replies of nine. Hint: one deadline for all of it.
-/// Here nobody talks to the first connection, and the second one is there when two thirds of the time are gone.
+/// A broadcast as a whole has the time limit of a call, dialing included, and who was too slow is named.
+///
+/// One server of ten that hangs must not hold back the replies of nine.
+///
+/// Hint: one deadline for all of it. Here nobody talks to the first connection, and the second one is there
+/// when two thirds of the time are gone.
 #[test]
 fn a_broadcast_has_the_time_limit_of_a_call() {
     run(async || {
@@ -1345,9 +1498,12 @@ fn a_broadcast_has_the_time_limit_of_a_call() {
     });
 }
 
-/// Wanted: with more servers than [`MAX_BROADCAST`], all are called, but never more than that many at a time.
-/// Why: a broadcast over a list that came from elsewhere must not open any number of sockets in one go
-/// (invariant 6). Here all endpoints share one gate, which lets one call pass at a time.
+/// With more servers than [`MAX_BROADCAST`], all are called, but never more than that many at a time.
+///
+/// A list that came from elsewhere may be of any length, and each of its entries is a socket. (Here all
+/// endpoints share one gate, which lets one call pass at a time.)
+///
+/// Hint: begin the next call when one is done.
 #[test]
 fn a_large_broadcast_calls_all_but_not_all_at_once() {
     run(async || {

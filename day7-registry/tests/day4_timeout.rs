@@ -267,9 +267,12 @@ impl Street {
 }
 
 // ---- connecting ------------------------------------------------------------------------------------------
+// Chapter: Limits > connecting; Files of today > src/client.rs
 
-/// Wants: connecting to a server that accepts and then says nothing ends with `Error::Timeout`, in time.
-/// Why: TCP connects although nobody is at home; the system's queue accepts for a process that hangs.
+/// Connecting to a server that accepts and then says nothing ends with `Error::Timeout`, in time.
+///
+/// TCP connects although nobody is at home; the system's queue accepts for a process that hangs.
+///
 /// Hint: `tokio::time::timeout` around all of `connect`, with the limit from the options.
 #[test]
 fn a_server_that_accepts_and_never_answers_is_given_up() {
@@ -281,8 +284,10 @@ fn a_server_that_accepts_and_never_answers_is_given_up() {
     });
 }
 
-/// Wants: a server that sends its answer byte by byte gets the time of one limit for all of it.
-/// Why: a limit for each read, or one for each step, is never reached by a peer that moves now and then.
+/// A server that sends its answer byte by byte gets the time of one limit for all of it.
+///
+/// A limit for each read, or one for each step, is never reached by a peer that moves now and then.
+///
 /// Hint: the limit wraps the whole handshake, not the reads in it.
 #[test]
 fn an_answer_that_drips_gets_one_limit_for_all_of_it() {
@@ -305,8 +310,10 @@ fn an_answer_that_drips_gets_one_limit_for_all_of_it() {
     });
 }
 
-/// Wants: the time that TCP took is not given to the handshake once more.
-/// Why: pitfall 4. "Five seconds" that are five for the connection and five for the handshake are ten.
+/// The time that TCP took is not given to the handshake once more.
+///
+/// "Five seconds" that are five for the connection and five for the handshake are ten.
+///
 /// Hint: one `timeout` around both steps; `Client::new` has one of its own, so do not call it from there.
 #[cfg(target_os = "linux")]
 #[test]
@@ -341,8 +348,10 @@ fn connecting_has_one_deadline_for_tcp_and_the_handshake() {
     });
 }
 
-/// Wants: after many dials that timed out, no task is left, and the server sees every connection closed.
-/// Why: pitfall 3. A dial in a task of its own, with a timer beside it, leaves that task behind.
+/// After many dials that timed out, no task is left, and the server sees every connection closed.
+///
+/// A dial in a task of its own, with a timer beside it, leaves that task behind.
+///
 /// Hint: nothing is spawned before the handshake is done; dropping the future drops the socket.
 #[test]
 fn dials_that_time_out_leave_nothing_behind() {
@@ -369,9 +378,12 @@ fn dials_that_time_out_leave_nothing_behind() {
 }
 
 // ---- calling ---------------------------------------------------------------------------------------------
+// Chapter: Limits > a call; The wire > A cancel
 
-/// Wants: a call without a reply ends with `Error::Timeout`, at its limit, and its entry goes with it.
-/// Why: an entry that stays in the table is a leak for each timeout.
+/// A call without a reply ends with `Error::Timeout`, at its limit, and its entry goes with it.
+///
+/// An entry that stays in the table is a leak for each timeout.
+///
 /// Hint: the guard of the entry is inside of the future that `timeout` drops.
 #[test]
 fn a_call_ends_at_its_limit_and_its_entry_is_gone() {
@@ -390,9 +402,11 @@ fn a_call_ends_at_its_limit_and_its_entry_is_gone() {
     });
 }
 
-/// Wants: the limit of a call that was started counts from its start, and its entry goes at the limit, not
-/// when somebody drops the `PendingCall`.
-/// Why: a limit that begins with the first poll gives a caller who was busy the whole time again.
+/// The limit of a call that was started counts from its start, and its entry goes at the limit, not when
+/// somebody drops the `PendingCall`.
+///
+/// A limit that begins with the first poll gives a caller who was busy the whole time again.
+///
 /// Hint: keep the deadline as an instant, and drop what is inside when it is reached.
 #[test]
 fn a_started_call_has_its_limit_from_its_start_on() {
@@ -409,8 +423,10 @@ fn a_started_call_has_its_limit_from_its_start_on() {
     });
 }
 
-/// Wants: a caller that gives up tells the server, with exactly these bytes, after its request.
-/// Why: pitfall 7. A server that is never told goes on working for nobody.
+/// A caller that gives up tells the server, with exactly these bytes, after its request.
+///
+/// A server that is never told goes on working for nobody.
+///
 /// Hint: the drop guard of the table's entry knows whether a reply has come.
 #[test]
 fn a_call_that_times_out_sends_a_cancel() {
@@ -428,8 +444,10 @@ fn a_call_that_times_out_sends_a_cancel() {
     });
 }
 
-/// Wants: the same cancel in bincode.
-/// Why: the name is text in any codec, and the body is an empty frame in any codec.
+/// The same cancel in bincode.
+///
+/// The name is text in any codec, and the body is an empty frame in any codec.
+///
 /// Hint: the header goes through the codec as any other; the body does not.
 #[test]
 fn a_cancel_in_bincode_is_these_bytes() {
@@ -452,9 +470,11 @@ fn a_cancel_in_bincode_is_these_bytes() {
     });
 }
 
-/// Wants: a reply that comes after the caller has given up reaches nobody, and the next call works.
-/// Why: pitfall 6. In Go the late reply is written into the variable that the caller has back already. Here
-/// the caller owns its reply, and there is nothing to write into; but it must not end the connection either.
+/// A reply that comes after the caller has given up reaches nobody, and the next call works.
+///
+/// In Go the late reply is written into the variable that the caller has back already. Here the caller owns
+/// its reply, and there is nothing to write into; but it must not end the connection either.
+///
 /// Hint: a reply that nobody waits for is ignored.
 #[test]
 fn a_late_reply_is_ignored_and_the_connection_goes_on() {
@@ -477,8 +497,10 @@ fn a_late_reply_is_ignored_and_the_connection_goes_on() {
     });
 }
 
-/// Wants: dropping the future of a call, or a `PendingCall`, sends a cancel, as a timeout does.
-/// Why: `select!` and `timeout` of the caller's own are the usual ways to give up, and both just drop.
+/// Dropping the future of a call, or a `PendingCall`, sends a cancel, as a timeout does.
+///
+/// `select!` and `timeout` of the caller's own are the usual ways to give up, and both just drop.
+///
 /// Hint: one guard for all ways: it does not matter why the entry is dropped.
 #[test]
 fn dropping_a_call_sends_a_cancel() {
@@ -497,9 +519,11 @@ fn dropping_a_call_sends_a_cancel() {
     });
 }
 
-/// Wants: a call that has its reply sends no cancel, whether the reply is good, an error, of a wrong type, or
-/// never looked at.
-/// Why: a cancel for each call doubles the traffic, and may hit a later call of the same number.
+/// A call that has its reply sends no cancel, whether the reply is good, an error, of a wrong type, or never
+/// looked at.
+///
+/// A cancel for each call doubles the traffic, and may hit a later call of the same number.
+///
 /// Hint: only an entry that is still in the table when it is dropped was given up.
 #[test]
 fn a_call_that_has_its_reply_sends_no_cancel() {
@@ -525,8 +549,10 @@ fn a_call_that_has_its_reply_sends_no_cancel() {
     });
 }
 
-/// Wants: a call that was never sent sends no cancel: one that waits for room, one that cannot be encoded.
-/// Why: the server would get a cancel for a call that it does not know, or worse, for a later one.
+/// A call that was never sent sends no cancel: one that waits for room, one that cannot be encoded.
+///
+/// The server would get a cancel for a call that it does not know, or worse, for a later one.
+///
 /// Hint: the guard learns of the server only after the request is queued.
 #[test]
 fn a_call_that_was_never_sent_sends_no_cancel() {
@@ -557,8 +583,10 @@ async fn start_all(client: &Client, count: usize) -> Vec<PendingCall<()>> {
     calls
 }
 
-/// Wants: a call that waits for its turn ends at its limit.
-/// Why: the queue is a wait like any other; a limit that begins behind it can be reached never.
+/// A call that waits for its turn ends at its limit.
+///
+/// The queue is a wait like any other; a limit that begins behind it may never begin.
+///
 /// Hint: the limit wraps `register` too.
 #[test]
 fn the_limit_covers_waiting_for_room() {
@@ -576,8 +604,10 @@ fn the_limit_covers_waiting_for_room() {
     });
 }
 
-/// Wants: a call whose request cannot be written, since the server does not read, ends at its limit.
-/// Why: pitfall 5. A call of 100 ms took two seconds: its limit began when the request was out.
+/// A call whose request cannot be written, since the server does not read, ends at its limit.
+///
+/// A call of 100 ms took two seconds: its limit began when the request was out.
+///
 /// Hint: the caller does not write. It queues, and waits with its limit.
 #[test]
 fn the_limit_covers_writing_the_request() {
@@ -593,8 +623,10 @@ fn the_limit_covers_writing_the_request() {
     });
 }
 
-/// Wants: a server that takes not one byte for the write limit loses its connection, and all callers hear.
-/// Why: calls without a limit of their own would wait for it for ever.
+/// A server that takes not one byte for the write limit loses its connection, and all callers hear.
+///
+/// Calls without a limit of their own would wait for it for ever.
+///
 /// Hint: a limit for each step of a write; every byte that is taken starts it anew.
 #[test]
 fn a_server_that_does_not_read_loses_the_connection() {
@@ -614,10 +646,12 @@ fn a_server_that_does_not_read_loses_the_connection() {
     });
 }
 
-/// Wants: calls that are started and dropped while the server does not read stop being accepted at some
-/// point; and when it reads again, every request is followed by its cancel.
-/// Why: a dropped call gives its place back. If its messages were still in the queue, the queue would grow for
-/// as long as somebody retries.
+/// Calls that are started and dropped while the server does not read stop being accepted at some point; and
+/// when it reads again, every request is followed by its cancel.
+///
+/// A dropped call gives its place back. If its messages were still in the queue, the queue would grow for as
+/// long as somebody retries.
+///
 /// Hint: the cancel keeps the place of its call until it is written.
 #[test]
 fn calls_that_are_given_up_do_not_pile_up_before_a_stalled_server() {
@@ -656,8 +690,10 @@ fn calls_that_are_given_up_do_not_pile_up_before_a_stalled_server() {
     });
 }
 
-/// Wants: `Duration::MAX` in every setter is a limit that is never reached, and no panic.
-/// Why: pitfall 11. `Instant::now() + Duration::MAX` panics.
+/// `Duration::MAX` in every setter is a limit that is never reached, and no panic.
+///
+/// `Instant::now() + Duration::MAX` panics.
+///
 /// Hint: `Instant::checked_add`, and "too far to tell" is "never".
 #[test]
 fn the_longest_limits_do_not_panic() {
@@ -692,9 +728,12 @@ fn the_longest_limits_do_not_panic() {
 }
 
 // ---- a caller that gives up, at the server ----------------------------------------------------------------
+// Chapter: The wire > A cancel; The wire > A seq that is in flight
 
-/// Wants: a cancel stops the handler at its `await`, and has no reply.
-/// Why: pitfall 7. The drop guard in the handler is what a real one undoes its work with.
+/// A cancel stops the handler at its `await`, and has no reply.
+///
+/// The drop guard in the handler is what a real one undoes its work with.
+///
 /// Hint: abort the task of the call; the next reply on the wire belongs to the next call.
 #[test]
 fn a_cancel_stops_the_handler_and_has_no_reply() {
@@ -710,8 +749,10 @@ fn a_cancel_stops_the_handler_and_has_no_reply() {
     });
 }
 
-/// Wants: a cancel of a call that is unknown, or done, or cancelled already changes nothing.
-/// Why: a cancel and a reply may pass each other on the way; that is no one's fault.
+/// A cancel of a call that is unknown, or done, or cancelled already changes nothing.
+///
+/// A cancel and a reply may pass each other on the way; that is no one's fault.
+///
 /// Hint: if there is nothing to abort, there is nothing to say.
 #[test]
 fn a_cancel_of_nothing_is_ignored() {
@@ -734,8 +775,10 @@ fn a_cancel_of_nothing_is_ignored() {
     });
 }
 
-/// Wants: the handler of a client that gives up is stopped, for a timeout and for a dropped future.
-/// Why: the whole way, both halves of ours together, over a socket.
+/// The handler of a client that gives up is stopped, for a timeout and for a dropped future.
+///
+/// The whole way, both halves of ours together, over a socket.
+///
 /// Hint: none; if the tests before this one pass, so does this.
 #[test]
 fn when_a_caller_gives_up_its_handler_stops() {
@@ -754,8 +797,10 @@ fn when_a_caller_gives_up_its_handler_stops() {
     });
 }
 
-/// Wants: a call that is cancelled makes room for another, if `max_in_flight` are in flight.
-/// Why: else a client that gives up calls locks itself out.
+/// A call that is cancelled makes room for another, if `max_in_flight` are in flight.
+///
+/// Else a client that gives up calls locks itself out.
+///
 /// Hint: what counts is who still waits.
 #[test]
 fn a_cancelled_call_makes_room() {
@@ -775,9 +820,11 @@ fn a_cancelled_call_makes_room() {
     });
 }
 
-/// Wants: after a cancel the client may use the `seq` again, and the outcome of the old call is not taken for
-/// that of the new one, even if both were there at the same time.
-/// Why: a handler may be done at the moment of its cancel; then its outcome waits for somebody to fetch it.
+/// After a cancel the client may use the `seq` again, and the outcome of the old call is not taken for that
+/// of the new one, even if both were there at the same time.
+///
+/// A handler may be done at the moment of its cancel; then its outcome waits for somebody to fetch it.
+///
 /// Hint: the number tells calls apart for the client; for you, the task does.
 #[test]
 fn a_cancelled_call_does_not_answer_for_the_next_of_its_number() {
@@ -796,10 +843,12 @@ fn a_cancelled_call_does_not_answer_for_the_next_of_its_number() {
     });
 }
 
-/// Wants: "call, cancel, call, cancel, …" as fast as it goes has no more handlers alive than the limit, but
-/// for the one that is just being stopped.
-/// Why: aborting is asking; the task is there until it has run once more. HTTP/2 servers had to learn this
-/// in 2023, under the name of "rapid reset".
+/// "call, cancel, call, cancel, …" as fast as it goes has no more handlers alive than the limit, but for the
+/// one that is just being stopped.
+///
+/// Aborting is asking; the task is there until it has run once more. HTTP/2 servers had to learn this in
+/// 2023, under the name of "rapid reset".
+///
 /// Hint: as long as too many of the cancelled are not gone, do not read on.
 #[test]
 fn calls_and_cancels_in_a_row_pile_up_nothing() {
@@ -819,8 +868,10 @@ fn calls_and_cancels_in_a_row_pile_up_nothing() {
     });
 }
 
-/// Wants: a `seq` that is in flight already ends the connection, with the reason.
-/// Why: two calls with one number cannot be told apart, neither by their replies nor by a cancel.
+/// A `seq` that is in flight already ends the connection, with the reason.
+///
+/// Two calls with one number cannot be told apart, neither by their replies nor by a cancel.
+///
 /// Hint: a message with `seq` 0 and an error, then the end; the handlers go.
 #[test]
 fn a_seq_that_is_in_flight_already_ends_the_connection() {
@@ -840,9 +891,12 @@ fn a_seq_that_is_in_flight_already_ends_the_connection() {
 }
 
 // ---- the handler's limit ----------------------------------------------------------------------------------
+// Chapter: Limits > a handler; The wire > Options
 
-/// Wants: a handler over its limit is stopped, its call has an error reply, and the connection goes on.
-/// Why: pitfall 1, the big one. GeeRPC answers, but the handler stays: 20,000 timeouts left 20,003 tasks.
+/// A handler over its limit is stopped, its call has an error reply, and the connection goes on.
+///
+/// The big one. GeeRPC answers, but the handler stays: 20,000 timeouts left 20,003 tasks.
+///
 /// Hint: put the handler's future inside of `timeout`, not beside it.
 #[test]
 fn a_handler_over_its_limit_is_stopped_and_its_call_answered() {
@@ -859,8 +913,10 @@ fn a_handler_over_its_limit_is_stopped_and_its_call_answered() {
     });
 }
 
-/// Wants: of the client's wish and the server's own limit the smaller one holds, whichever it is.
-/// Why: pitfall 8. In GeeRPC the client alone decides, and its 0 means "for ever".
+/// Of the client's wish and the server's own limit the smaller one holds, whichever it is.
+///
+/// In GeeRPC the client alone decides, and its 0 means "for ever".
+///
 /// Hint: `min`; no wish is not a wish of 0.
 #[test]
 fn the_smaller_handle_timeout_wins() {
@@ -888,9 +944,11 @@ fn the_smaller_handle_timeout_wins() {
     });
 }
 
-/// Wants: the wish is in the client's first frame as `"handle_timeout_ms"`, and only if there is one. The
-/// limits that the client keeps by itself are not sent.
-/// Why: the frame is a contract with clients and servers in other languages.
+/// The wish is in the client's first frame as `"handle_timeout_ms"`, and only if there is one. The limits
+/// that the client keeps by itself are not sent.
+///
+/// The frame is a contract with clients and servers in other languages.
+///
 /// Hint: whole milliseconds, rounded up: half a millisecond is not "at once".
 #[test]
 fn the_wish_for_a_handle_timeout_is_on_the_wire() {
@@ -924,8 +982,10 @@ fn the_wish_for_a_handle_timeout_is_on_the_wire() {
     });
 }
 
-/// Wants: options that were read, from a file say, have the default limits for what cannot be in there.
-/// Why: the default of a duration is zero, and with that nobody connects.
+/// Options that were read, from a file say, have the default limits for what cannot be in there.
+///
+/// The default of a duration is zero, and with that nobody connects.
+///
 /// Hint: serde's `skip` can be told where the default is.
 #[test]
 fn options_that_were_read_have_the_default_limits() {
@@ -936,9 +996,11 @@ fn options_that_were_read_have_the_default_limits() {
     });
 }
 
-/// Wants: a wish of 0 and one of 584 million years are served by a server whose own limit is none.
-/// Why: pitfall 11. The number comes from a peer, and `Instant::now() + Duration::from_millis(u64::MAX)` is
-/// a panic on some systems; 0 is a wish too, and not "for ever".
+/// A wish of 0 and one of 584 million years are served by a server whose own limit is none.
+///
+/// The number comes from a peer, and `Instant::now() + Duration::from_millis(u64::MAX)` is a panic on some
+/// systems; 0 is a wish too, and not "for ever".
+///
 /// Hint: nobody adds to an `Instant` what a peer sends without checking.
 #[test]
 fn a_wish_of_nothing_or_of_ages_is_served() {
@@ -963,8 +1025,10 @@ fn a_wish_of_nothing_or_of_ages_is_served() {
     });
 }
 
-/// Wants: a handler that is ready when it is asked is answered, however small the limit.
-/// Why: a limit is for waits, and this is none. Nor does a timer cost such a call anything.
+/// A handler that is ready when it is asked is answered, however small the limit.
+///
+/// A limit is for waits, and this is none. Nor does a timer cost such a call anything.
+///
 /// Hint: poll the handler before you look at the clock.
 #[test]
 fn a_handler_that_is_ready_at_once_is_always_in_time() {
@@ -979,8 +1043,10 @@ fn a_handler_that_is_ready_at_once_is_always_in_time() {
     });
 }
 
-/// Wants: a handler whose clean-up panics when it is stopped costs its own call only, and that is answered.
-/// Why: a guard's `Drop` is code of the application as well, and it runs where nobody expects a panic.
+/// A handler whose clean-up panics when it is stopped costs its own call only, and that is answered.
+///
+/// A guard's `Drop` is code of the application as well, and it runs where nobody expects a panic.
+///
 /// Hint: catch it where the future is dropped; else the task is gone, and its place is taken for ever.
 #[test]
 fn a_panic_in_the_clean_up_costs_its_own_call_only() {
@@ -1014,10 +1080,13 @@ fn a_panic_in_the_clean_up_costs_its_own_call_only() {
 }
 
 // ---- clients that leave, that do not speak, that do not read --------------------------------------------------
+// Chapter: Limits > a handshake; Limits > a write in which the client takes not one byte
 
-/// Wants: the handlers of a client that has gone are stopped, however it went: closed, dropped in the middle
-/// of a message, or reset.
-/// Why: pitfall 9. GeeRPC waits for handlers that nobody listens to any more.
+/// The handlers of a client that has gone are stopped, however it went: closed, dropped in the middle of a
+/// message, or reset.
+///
+/// GeeRPC waits for handlers that nobody listens to any more.
+///
 /// Hint: the connection's task owns its handlers, and it ends when reading ends.
 #[test]
 fn handlers_of_a_client_that_has_gone_are_stopped() {
@@ -1055,8 +1124,10 @@ fn handlers_of_a_client_that_has_gone_are_stopped() {
     });
 }
 
-/// Wants: a peer that connects and says nothing is told so at the limit, and dropped.
-/// Why: pitfall 3 of day 1. Connections that cost nothing to hold are held for ever.
+/// A peer that connects and says nothing is told so at the limit, and dropped.
+///
+/// Connections that cost nothing to hold are held for ever.
+///
 /// Hint: one limit around the handshake; then an answer that says `error`.
 #[test]
 fn a_silent_peer_is_dropped_and_told_why() {
@@ -1073,8 +1144,10 @@ fn a_silent_peer_is_dropped_and_told_why() {
     });
 }
 
-/// Wants: a peer that sends its handshake byte by byte has the time of one limit for all of it.
-/// Why: "slow loris": a limit for each read is never reached.
+/// A peer that sends its handshake byte by byte has the time of one limit for all of it.
+///
+/// "slow loris": a limit for each read is never reached.
+///
 /// Hint: the limit wraps the handshake, not the reads in it.
 #[test]
 fn a_peer_that_drips_its_handshake_is_dropped_too() {
@@ -1098,8 +1171,10 @@ fn a_peer_that_drips_its_handshake_is_dropped_too() {
     });
 }
 
-/// Wants: a client that takes not one byte of its replies is dropped at the write limit, and its handlers go.
-/// Why: pitfall 2. One peer that does not read holds 65 tasks in GeeRPC, for ever.
+/// A client that takes not one byte of its replies is dropped at the write limit, and its handlers go.
+///
+/// One peer that does not read holds 65 tasks in GeeRPC, for ever.
+///
 /// Hint: the write is the wait; the limit is on a step of it.
 #[test]
 fn a_peer_that_never_reads_is_dropped_with_its_handlers() {
@@ -1116,8 +1191,10 @@ fn a_peer_that_never_reads_is_dropped_with_its_handlers() {
     });
 }
 
-/// Wants: sending more does not help a client that does not read: its time is up all the same.
-/// Why: a limit that begins anew with each event, whatever it is, is no limit.
+/// Sending more does not help a client that does not read: its time is up all the same.
+///
+/// A limit that begins anew with each event, whatever it is, is no limit.
+///
 /// Hint: keep the instant by which a byte must be taken, across all the turns of the loop.
 #[test]
 fn a_peer_that_sends_but_never_reads_is_dropped_too() {
@@ -1141,8 +1218,10 @@ fn a_peer_that_sends_but_never_reads_is_dropped_too() {
     });
 }
 
-/// Wants: a client that takes a few bytes now and then is slow, and served.
-/// Why: a limit for a whole reply would forbid large replies to slow networks.
+/// A client that takes a few bytes now and then is slow, and served.
+///
+/// A limit for a whole reply would forbid large replies to slow networks.
+///
 /// Hint: every byte that is taken gives new time for the next.
 #[test]
 fn a_slow_reader_is_not_dropped() {
@@ -1164,10 +1243,13 @@ fn a_slow_reader_is_not_dropped() {
 }
 
 // ---- too many ---------------------------------------------------------------------------------------------
+// Chapter: Limits > connections of a server; Limits > peers that are being refused
 
-/// Wants: one connection too many is told so in the answer to its handshake, and when one leaves there is
-/// room again.
-/// Why: a server that accepts everybody runs out of sockets, and then serves nobody.
+/// One connection too many is told so in the answer to its handshake, and when one leaves there is room
+/// again.
+///
+/// A server that accepts everybody runs out of sockets, and then serves nobody.
+///
 /// Hint: a connection beyond the limit is accepted, answered and closed; it has no handler.
 #[test]
 fn one_connection_too_many_is_told_so() {
@@ -1196,8 +1278,10 @@ fn one_connection_too_many_is_told_so() {
     });
 }
 
-/// Wants: peers that are refused and stay on the line take no place of those that are served.
-/// Why: else a few of them keep a server full that is empty.
+/// Peers that are refused and stay on the line take no place of those that are served.
+///
+/// Else a few of them keep a server full that is empty.
+///
 /// Hint: count those that are served, not all that are there.
 #[test]
 fn a_refused_peer_takes_no_place() {
@@ -1217,6 +1301,7 @@ fn a_refused_peer_takes_no_place() {
 }
 
 // ---- shutdown ---------------------------------------------------------------------------------------------
+// Chapter: The wire > At shutdown; Limits > the calls in flight at shutdown
 
 /// Starts a server that shuts down when the sender is used.
 fn serve_until<L: Listener + 'static>(
@@ -1231,9 +1316,11 @@ fn serve_until<L: Listener + 'static>(
     (stop, serving)
 }
 
-/// Wants: at shutdown the listener closes at once, clients hear of it, calls in flight get their replies, and
-/// then `serve_with_shutdown` returns `Ok`.
-/// Why: pitfall 10. Without it, each new version of a server costs the calls that were in flight.
+/// At shutdown the listener closes at once, clients hear of it, calls in flight get their replies, and then
+/// `serve_with_shutdown` returns `Ok`.
+///
+/// Without it, each new version of a server costs the calls that were in flight.
+///
 /// Hint: drop the listener; a message with `seq` 0 to each client; wait for the handlers.
 #[test]
 fn shutdown_lets_calls_in_flight_finish() {
@@ -1260,8 +1347,10 @@ fn shutdown_lets_calls_in_flight_finish() {
     });
 }
 
-/// Wants: a new call on a connection that drains gets an error reply at once; the one in flight is unharmed.
-/// Why: the client may have sent it before it heard. Not answering it would be a call that hangs.
+/// A new call on a connection that drains gets an error reply at once; the one in flight is unharmed.
+///
+/// The client may have sent it before it heard. Not answering it would be a call that hangs.
+///
 /// Hint: read on while you drain, and answer.
 #[test]
 fn a_new_call_during_shutdown_is_refused() {
@@ -1289,9 +1378,12 @@ fn a_new_call_during_shutdown_is_refused() {
     });
 }
 
-/// Wants: a call that crosses the goodbye on its way, to a connection with nothing in flight, is refused like any
-/// other, in the words of the goodbye. Why: a client that gets no answer cannot know whether the call has run; one
-/// that is refused can go elsewhere. Hint: an idle connection may end when the client hangs up, or a little later.
+/// A call that crosses the goodbye on its way, to a connection with nothing in flight, is refused like any
+/// other, in the words of the goodbye.
+///
+/// A client that gets no answer cannot know whether the call has run; one that is refused can go elsewhere.
+///
+/// Hint: an idle connection may end when the client hangs up, or a little later.
 #[test]
 fn a_call_that_crosses_the_goodbye_is_refused() {
     run_paused(async || {
@@ -1313,9 +1405,11 @@ fn a_call_that_crosses_the_goodbye_is_refused() {
     });
 }
 
-/// Wants: at shutdown, connections with nothing in flight are closed, and a peer in its handshake is told, at
-/// once. Even if they stay on the line, the server is done long before the grace period is over.
-/// Why: there are always idle connections; waiting for them is waiting for ever.
+/// At shutdown, connections with nothing in flight are closed, and a peer in its handshake is told, at once.
+/// Even if they stay on the line, the server is done long before the grace period is over.
+///
+/// There are always idle connections; waiting for them is waiting for ever.
+///
 /// Hint: what the drain waits for is calls, not connections.
 #[test]
 fn idle_connections_do_not_hold_up_a_shutdown() {
@@ -1341,8 +1435,10 @@ fn idle_connections_do_not_hold_up_a_shutdown() {
     });
 }
 
-/// Wants: what is still in flight when the grace period is over is aborted, and the result says so.
-/// Why: a drain without an end is the next endless wait.
+/// What is still in flight when the grace period is over is aborted, and the result says so.
+///
+/// A drain without an end is the next endless wait.
+///
 /// Hint: a limit around the drain, then abort what is left, and wait until it is gone.
 #[test]
 fn the_grace_period_ends_what_does_not_end() {
@@ -1364,8 +1460,10 @@ fn the_grace_period_ends_what_does_not_end() {
     });
 }
 
-/// Wants: dropping the future of `serve_with_shutdown` ends everything at once, during the drain as well.
-/// Why: whatever is started has an owner, and dropping the owner stops it.
+/// Dropping the future of `serve_with_shutdown` ends everything at once, during the drain as well.
+///
+/// Whatever is started has an owner, and dropping the owner stops it.
+///
 /// Hint: a `JoinSet` in the future, and nothing that is spawned beside it.
 #[test]
 fn dropping_the_server_ends_everything() {
@@ -1395,10 +1493,13 @@ fn dropping_the_server_ends_everything() {
 }
 
 // ---- the proof --------------------------------------------------------------------------------------------
+// Chapter: What goes wrong without it; Reading order
 
-/// Wants: after 2000 calls that timed out, 2000 that were dropped, and 2000 that lost their connection, there
-/// are as many tasks, handlers, entries and streams as before.
-/// Why: each of the pitfalls above leaks one of these per call. One is not seen; thousands are.
+/// After 2000 calls that timed out, 2000 that were dropped, and 2000 that lost their connection, there are as
+/// many tasks, handlers, entries and streams as before.
+///
+/// Each of the pitfalls above leaks one of these per call. One is not seen; thousands are.
+///
 /// Hint: if this fails and all before it pass, look at what is spawned, and who owns it.
 #[test]
 fn after_thousands_of_calls_that_were_given_up_nothing_is_left() {
@@ -1444,9 +1545,11 @@ fn after_thousands_of_calls_that_were_given_up_nothing_is_left() {
     });
 }
 
-/// Wants: peers that never finish their handshake, that never read their replies, that hang up in the middle
-/// of a call, and that are refused cost nothing in the end, though they never close.
-/// Why: these four hold a server's tasks and sockets in GeeRPC for as long as they like.
+/// Peers that never finish their handshake, that never read their replies, that hang up in the middle of a
+/// call, and that are refused cost nothing in the end, though they never close.
+///
+/// These four hold a server's tasks and sockets in GeeRPC for as long as they like.
+///
 /// Hint: as above.
 #[test]
 fn peers_that_misbehave_cost_nothing_in_the_end() {

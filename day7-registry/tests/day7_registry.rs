@@ -92,9 +92,12 @@ fn status<T: std::fmt::Debug>(result: Result<T, RegistryError>) -> u16 {
 }
 
 // ---- the registry on the wire ----------------------------------------------------------------------------
+// Chapter: The wire; Files of today > src/registry.rs
 
-/// Wants: `POST` answers 200 and says how long the lease is, as a header and in JSON.
-/// Why: who renews must know how often; a constant on the server's side is wrong for every other registry.
+/// `POST` answers 200 and says how long the lease is, as a header and in JSON.
+///
+/// Who renews must know how often; a constant on the server's side is wrong for every other registry.
+///
 /// Hint: hyper writes header names in lower case, unless it is told `title_case_headers`.
 #[test]
 fn registering_answers_with_the_lease() {
@@ -110,9 +113,13 @@ fn registering_answers_with_the_lease() {
     });
 }
 
-/// Wants: `GET` answers with the list, sorted, in a header and as a JSON array; who registers twice is there
-/// once.
-/// Why: a heartbeat is a registration that is repeated, so repeating must only renew.
+/// `GET` answers with the list, sorted, in a header and as a JSON array; who registers twice is there once.
+///
+/// A heartbeat is a registration that is repeated, so repeating must only renew.
+///
+/// Hint: a map from the endpoint to the end of its lease; a `BTreeMap` is sorted by itself.
+///
+/// Hint: a map from the endpoint to the end of its lease; a `BTreeMap` is sorted by itself.
 #[test]
 fn the_list_is_in_a_header_and_in_the_body() {
     run(async || {
@@ -131,9 +138,11 @@ fn the_list_is_in_a_header_and_in_the_body() {
     });
 }
 
-/// Wants: a server that does not renew its lease is not in the list any more when the lease has ended, and
-/// one that does is.
-/// Why: GeeRPC's tests also pass with a registry that forgets nobody; then every crash leaves a dead server.
+/// A server that does not renew its lease is not in the list any more when the lease has ended, and one that
+/// does is.
+///
+/// GeeRPC's tests also pass with a registry that forgets nobody; then every crash leaves a dead server.
+///
 /// Hint: ask the clock when the list is read. A timer that cleans up may always be late.
 #[test]
 fn a_server_that_stops_renewing_is_forgotten() {
@@ -154,9 +163,14 @@ fn a_server_that_stops_renewing_is_forgotten() {
     });
 }
 
-/// Wants: a full registry refuses a new server and names the limit, goes on renewing those it has, and takes
-/// a new one when a lease has ended.
-/// Why: anybody may register, so the list must be bounded; but a full list must not kill those in it.
+/// A full registry refuses a new server and names the limit, goes on renewing those it has, and takes a new
+/// one when a lease has ended.
+///
+/// Anybody may register, so the list must be bounded; but a full list must not kill those in it.
+///
+/// Hint: first remove what has ended, then look whether the server is there, then count.
+///
+/// Hint: first remove what has ended, then look whether the server is there, then count.
 #[test]
 fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
     run_paused(async || {
@@ -175,8 +189,13 @@ fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
     });
 }
 
-/// Wants: `DELETE` takes a server off the list at once, and is no error if it is not there.
-/// Why: GeeRPC has no way to deregister; each deploy then means failing calls until the lease ends.
+/// `DELETE` takes a server off the list at once, and is no error if it is not there.
+///
+/// GeeRPC has no way to deregister; each deploy then means failing calls until the lease ends.
+///
+/// Hint: 204 either way: what the sender wants is true in both cases.
+///
+/// Hint: 204 either way: what the sender wants is true in both cases.
 #[test]
 fn deregistering_takes_effect_at_once() {
     run(async || {
@@ -193,10 +212,12 @@ fn deregistering_takes_effect_at_once() {
     });
 }
 
-/// Wants: a `POST` or `DELETE` names exactly one good endpoint. Everything else is 400, and the text says
-/// what was wrong and what is accepted.
-/// Why: in GeeRPC `a,b` registers two servers, one of which the sender may not own; and `[::]:port`, the
-/// address that a server listens on, is handed to clients, who cannot connect to it.
+/// A `POST` or `DELETE` names exactly one good endpoint. Everything else is 400, and the text says what was
+/// wrong and what is accepted.
+///
+/// In GeeRPC `a,b` registers two servers, one of which the sender may not own; and `[::]:port`, the address
+/// that a server listens on, is handed to clients, who cannot connect to it.
+///
 /// Hint: a header may be there twice. `HeaderMap::get` shows you only the first.
 #[test]
 fn a_request_must_name_exactly_one_reachable_server() {
@@ -227,7 +248,17 @@ fn a_request_must_name_exactly_one_reachable_server() {
     });
 }
 
-/// Wants: another path is 404; another method is 405, and says which methods there are.
+/// Another path is 404; another method is 405, and says which methods there are.
+///
+/// A status alone leaves whoever has mistyped a URL guessing; and a registry that takes any path seems to
+/// work until something else shares its port.
+///
+/// Hint: the path first, then the method. `Allow` is a header.
+///
+/// A status alone leaves whoever has mistyped a URL guessing; and a registry that takes any path seems to
+/// work until something else shares its port.
+///
+/// Hint: the path first, then the method. `Allow` is a header.
 #[test]
 fn other_paths_and_methods_are_refused() {
     run(async || {
@@ -241,8 +272,13 @@ fn other_paths_and_methods_are_refused() {
     });
 }
 
-/// Wants: a list that is too long for a header is in the body only, and all of it.
-/// Why: HTTP clients and proxies limit headers; a list that grows must not one day break them all.
+/// A list that is too long for a header is in the body only, and all of it.
+///
+/// HTTP clients and proxies limit headers; a list that grows must not one day break them all.
+///
+/// Hint: leave the header out; half a list is worse than none. Clients read the body.
+///
+/// Hint: leave the header out; half a list is worse than none. Clients read the body.
 #[test]
 fn a_long_list_is_in_the_body_only() {
     run(async || {
@@ -260,8 +296,13 @@ fn a_long_list_is_in_the_body_only() {
     });
 }
 
-/// Wants: a client that connects and says nothing is dropped, and so is one that stops in mid-header.
-/// Why: every wait ends; otherwise a few idle sockets fill the registry.
+/// A client that connects and says nothing is dropped, and so is one that stops in mid-header.
+///
+/// Every wait ends; otherwise a few idle sockets fill the registry.
+///
+/// Hint: one limit for all that comes before the answer. hyper's `header_read_timeout` needs a timer.
+///
+/// Hint: one limit for all that comes before the answer. hyper's `header_read_timeout` needs a timer.
 #[test]
 fn a_silent_client_is_dropped() {
     run_paused(async || {
@@ -278,8 +319,13 @@ fn a_silent_client_is_dropped() {
     });
 }
 
-/// Wants: a client that asks and then does not read the answer is dropped.
-/// Why: an answer that nobody takes holds its connection as long as a request that never comes.
+/// A client that asks and then does not read the answer is dropped.
+///
+/// An answer that nobody takes holds its connection as long as a request that never comes.
+///
+/// Hint: a limit around the whole connection does it, however it is spent.
+///
+/// Hint: a limit around the whole connection does it, however it is spent.
 #[test]
 fn a_client_that_does_not_read_is_dropped() {
     run_paused(async || {
@@ -296,8 +342,15 @@ fn a_client_that_does_not_read_is_dropped() {
     });
 }
 
-/// Wants: dropping the future of `serve` leaves nothing behind, no timer either.
-/// Why: leak-free by construction; whoever starts a registry in a test or a program can also stop it.
+/// Dropping the future of `serve` leaves nothing behind, no timer either.
+///
+/// Leak-free by construction; whoever starts a registry in a test or a program can also stop it.
+///
+/// Hint: connections in a `JoinSet` that the future of `serve` owns; the clean-up is one more branch of it,
+/// and no task.
+///
+/// Hint: connections in a `JoinSet` that the future of `serve` owns; the clean-up is one more branch of it,
+/// and no task.
 #[test]
 fn a_registry_that_is_dropped_leaves_nothing_behind() {
     run(async || {
@@ -313,8 +366,13 @@ fn a_registry_that_is_dropped_leaves_nothing_behind() {
     });
 }
 
-/// Wants: at the signal the registry closes its port and ends, even if somebody is in the middle of a request.
-/// Why: whoever stops a registry wants it stopped, not waiting for the slowest client.
+/// At the signal the registry closes its port and ends, even if somebody is in the middle of a request.
+///
+/// Whoever stops a registry wants it stopped, not waiting for the slowest client.
+///
+/// Hint: there is no call in flight here that anybody would miss. Drop the connections.
+///
+/// Hint: there is no call in flight here that anybody would miss. Drop the connections.
 #[test]
 fn shutdown_does_not_wait_for_a_slow_client() {
     run_paused(async || {
@@ -329,9 +387,15 @@ fn shutdown_does_not_wait_for_a_slow_client() {
 }
 
 // ---- the client ------------------------------------------------------------------------------------------
+// Chapter: The wire; Files of today > src/registry_client.rs
 
-/// Wants: the three requests, to the byte.
-/// Why: a registry or a proxy that somebody else wrote must understand them.
+/// The three requests, to the byte.
+///
+/// A registry or a proxy that somebody else wrote must understand them.
+///
+/// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
+///
+/// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
 #[test]
 fn the_client_sends_plain_http() {
     run(async || {
@@ -365,9 +429,14 @@ fn the_client_sends_plain_http() {
     });
 }
 
-/// Wants: an answer that is not of the 2xx is an error, with the status and the registry's text, even if the
-/// rest of it looks good.
-/// Why: GeeRPC's heartbeat takes 500 for success, because some answer came.
+/// An answer that is not of the 2xx is an error, with the status and the registry's text, even if the rest of
+/// it looks good.
+///
+/// GeeRPC's heartbeat takes 500 for success, because some answer came.
+///
+/// Hint: look at the status before you look at anything else.
+///
+/// Hint: look at the status before you look at anything else.
 #[test]
 fn only_a_2xx_status_is_a_success() {
     run(async || {
@@ -391,9 +460,14 @@ fn only_a_2xx_status_is_a_success() {
     });
 }
 
-/// Wants: a 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of
-/// zero, or a list without end.
-/// Why: the port may belong to another program by now; and a lease of zero would make a heartbeat spin.
+/// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, or a
+/// list without end.
+///
+/// The port may belong to another program by now; and a lease of zero would make a heartbeat spin.
+///
+/// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
+///
+/// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
 #[test]
 fn an_answer_that_makes_no_sense_is_an_error() {
     run(async || {
@@ -422,8 +496,13 @@ fn an_answer_that_makes_no_sense_is_an_error() {
     });
 }
 
-/// Wants: an entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
-/// Why: a newer registry may list servers in a way that we do not know yet. One of them must not hide all.
+/// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
+///
+/// A newer registry may list servers in a way that we do not know yet. One of them must not hide all.
+///
+/// Hint: decode a list of texts first, and parse them one by one.
+///
+/// Hint: decode a list of texts first, and parse them one by one.
 #[test]
 fn entries_that_are_no_endpoints_are_left_out() {
     run(async || {
@@ -438,9 +517,14 @@ fn entries_that_are_no_endpoints_are_left_out() {
     });
 }
 
-/// Wants: a registry that says nothing, or stops in the middle of its answer, costs the time limit and no
-/// more; one that is not there is a different error.
-/// Why: GeeRPC asks without a time limit, inside of the call.
+/// A registry that says nothing, or stops in the middle of its answer, costs the time limit and no more; one
+/// that is not there is a different error.
+///
+/// GeeRPC asks without a time limit, inside of the call.
+///
+/// Hint: one limit around connecting, asking and reading all of the answer.
+///
+/// Hint: one limit around connecting, asking and reading all of the answer.
 #[test]
 fn a_registry_that_hangs_costs_the_time_limit() {
     run(async || {
@@ -470,8 +554,18 @@ fn a_registry_that_hangs_costs_the_time_limit() {
     });
 }
 
-/// Wants: a URL may leave out the port and the path; what is no URL of a registry is refused, with a text
-/// that says why.
+/// A URL may leave out the port and the path; what is no URL of a registry is refused, with a text that says
+/// why.
+///
+/// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
+///
+/// Hint: `FromStr`, with an error that holds the text. `http::Uri` takes a URL apart for you, and it takes
+/// more than a registry can have.
+///
+/// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
+///
+/// Hint: `FromStr`, with an error that holds the text. `http::Uri` takes a URL apart for you, and it takes
+/// more than a registry can have.
 #[test]
 fn urls_are_checked_when_they_are_parsed() {
     let good = [
@@ -507,9 +601,13 @@ fn urls_are_checked_when_they_are_parsed() {
 }
 
 // ---- the heartbeat ---------------------------------------------------------------------------------------
+// Chapter: Files of today > src/heartbeat.rs; Limits > pause between two beats
 
-/// Wants: the first beat comes at once, not after a first pause.
-/// Why: the usual loop waits and then acts, so a server that is up and ready would get no calls for seconds.
+/// The first beat comes at once, not after a first pause.
+///
+/// The usual loop waits and then acts, so a server that is up and ready would get no calls for seconds.
+///
+/// Hint: act, then wait: the pause is at the end of the loop.
 #[test]
 fn the_first_beat_comes_at_once() {
     run(async || {
@@ -522,9 +620,14 @@ fn the_first_beat_comes_at_once() {
     });
 }
 
-/// Wants: the next beat comes a third of the lease after the last, whatever lease the registry grants.
-/// Why: an interval of its own, however reasonable, makes servers flap at a registry with shorter leases; and
-/// with one beat in a lease, each comes when it is over.
+/// The next beat comes a third of the lease after the last, whatever lease the registry grants.
+///
+/// An interval of its own, however reasonable, makes servers flap at a registry with shorter leases; and with
+/// one beat in a lease, each comes when it is over.
+///
+/// Hint: the answer to each beat says how long the lease is. A third of it leaves time for two more attempts.
+///
+/// Hint: the answer to each beat says how long the lease is. A third of it leaves time for two more attempts.
 #[test]
 fn beats_follow_the_lease() {
     run(async || {
@@ -545,10 +648,15 @@ fn beats_follow_the_lease() {
     });
 }
 
-/// Wants: after a failure of whatever kind the heartbeat goes on, and says what went wrong; a 500 does not
-/// count as registered.
-/// Why: GeeRPC's heartbeat ends at its first error, and takes a 500 for success. Either way the server is
-/// alive and nobody knows.
+/// After a failure of whatever kind the heartbeat goes on, and says what went wrong; a 500 does not count as
+/// registered.
+///
+/// GeeRPC's heartbeat ends at its first error, and takes a 500 for success. Either way the server is alive
+/// and nobody knows.
+///
+/// Hint: a loop without a `break` and without a `?`. The outcome goes into a `watch` channel.
+///
+/// Hint: a loop without a `break` and without a `?`. The outcome goes into a `watch` channel.
 #[test]
 fn a_failed_beat_is_not_the_last() {
     run(async || {
@@ -567,8 +675,13 @@ fn a_failed_beat_is_not_the_last() {
     });
 }
 
-/// Wants: the pauses between failures grow.
-/// Why: a registry that is down because it is overloaded must not be asked the more for it.
+/// The pauses between failures grow.
+///
+/// A registry that is down because it is overloaded must not be asked the more for it.
+///
+/// Hint: the pause doubles, up to a limit, and starts anew after a success. See `Backoff`.
+///
+/// Hint: the pause doubles, up to a limit, and starts anew after a success. See `Backoff`.
 #[test]
 fn failing_beats_come_less_and_less_often() {
     run(async || {
@@ -586,9 +699,11 @@ fn failing_beats_come_less_and_less_often() {
     });
 }
 
-/// Wants: each pause after a failure is shortened by chance.
-/// Why: all servers saw the registry fail at the same moment. Without chance they would all be back at the same
+/// Each pause after a failure is shortened by chance.
+///
+/// All servers saw the registry fail at the same moment. Without chance they would all be back at the same
 /// moment too, again and again.
+///
 /// Hint: anything from a half of the pause to all of it.
 #[test]
 fn pauses_after_failures_are_shortened_by_chance() {
@@ -611,9 +726,12 @@ fn pauses_after_failures_are_shortened_by_chance() {
     });
 }
 
-/// Wants: a lease counts from when it was asked for, not from when the answer is here.
-/// Why: the registry's clock started when it read the request. Who counts from the answer believes to be listed
+/// A lease counts from when it was asked for, not from when the answer is here.
+///
+/// The registry's clock started when it read the request. Who counts from the answer believes to be listed
 /// when the lease has long ended.
+///
+/// Hint: take the time before you send the request.
 #[test]
 fn a_lease_counts_from_when_it_was_asked_for() {
     run(async || {
@@ -627,8 +745,13 @@ fn a_lease_counts_from_when_it_was_asked_for() {
     });
 }
 
-/// Wants: a beat that is not answered is given up while the lease still has time for another.
-/// Why: with the client's own time limit of 5 s, one lost packet would cost a server its lease of 600 ms.
+/// A beat that is not answered is given up while the lease still has time for another.
+///
+/// With the client's own time limit of 5 s, one lost packet would cost a server its lease of 600 ms.
+///
+/// Hint: the time for one beat depends on the lease as well.
+///
+/// Hint: the time for one beat depends on the lease as well.
 #[test]
 fn a_beat_that_hangs_does_not_cost_the_lease() {
     run(async || {
@@ -643,9 +766,14 @@ fn a_beat_that_hangs_does_not_cost_the_lease() {
     });
 }
 
-/// Wants: shutdown waits for the beat that is on its way, then deregisters, then beats no more.
-/// Why: GeeRPC never deregisters. And a farewell that overtakes a beat is worse than none: the dead server is
+/// Shutdown waits for the beat that is on its way, then deregisters, then beats no more.
+///
+/// GeeRPC never deregisters. And a farewell that overtakes a beat is worse than none: the dead server is
 /// listed for a whole lease.
+///
+/// Hint: send both from the same loop, one after the other. So there is nothing to overtake.
+///
+/// Hint: send both from the same loop, one after the other. So there is nothing to overtake.
 #[test]
 fn shutdown_deregisters_after_the_last_beat() {
     run(async || {
@@ -663,8 +791,13 @@ fn shutdown_deregisters_after_the_last_beat() {
     });
 }
 
-/// Wants: a heartbeat that is dropped stops, even in the middle of a beat, and leaves no task behind.
-/// Why: nothing stops GeeRPC's ticker; a server that is gone is kept alive by its ghost.
+/// A heartbeat that is dropped stops, even in the middle of a beat, and leaves no task behind.
+///
+/// Nothing stops GeeRPC's ticker; a server that is gone is kept alive by its ghost.
+///
+/// Hint: abort the task in `Drop`.
+///
+/// Hint: abort the task in `Drop`.
 #[test]
 fn a_heartbeat_that_is_dropped_stops() {
     run(async || {
@@ -680,10 +813,16 @@ fn a_heartbeat_that_is_dropped_stops() {
 }
 
 // ---- discovery -------------------------------------------------------------------------------------------
+// Chapter: Files of today > src/registry_discovery.rs; Limits > pause between two refreshes
 
-/// Wants: the first call waits for the first list. If there is none it fails with the registry's own error,
-/// and a later one gets the list as soon as it is there.
-/// Why: with no list there is nothing better to do than to wait a moment; but not for ever.
+/// The first call waits for the first list. If there is none it fails with the registry's own error, and a
+/// later one gets the list as soon as it is there.
+///
+/// With no list there is nothing better to do than to wait a moment; but not for ever.
+///
+/// Hint: a `watch` channel with a list that may be missing; whoever finds none waits for a change.
+///
+/// Hint: a `watch` channel with a list that may be missing; whoever finds none waits for a change.
 #[test]
 fn the_first_call_waits_for_the_first_list() {
     run(async || {
@@ -702,8 +841,12 @@ fn the_first_call_waits_for_the_first_list() {
     });
 }
 
-/// Wants: while there is no list, a call waits for the registry's time limit and then fails, also when the next
+/// While there is no list, a call waits for the registry's time limit and then fails, also when the next
 /// attempt is much further away than that.
+///
+/// The pauses between attempts grow, and a caller's patience does not grow with them.
+///
+/// Hint: the wait has a limit of its own, whatever the loop that asks is doing.
 #[test]
 fn a_call_without_a_list_does_not_wait_for_ever() {
     run(async || {
@@ -724,9 +867,14 @@ fn a_call_without_a_list_does_not_wait_for_ever() {
     });
 }
 
-/// Wants: when the registry answers badly, hangs, or is gone, the last good list stays in use.
-/// Why: in GeeRPC a registry that is down fails all calls although the servers are fine, and a 503 wipes the
-/// list. The registry is there to help; without it, everything that works must go on working.
+/// When the registry answers badly, hangs, or is gone, the last good list stays in use.
+///
+/// In GeeRPC a registry that is down fails all calls although the servers are fine, and a 503 wipes the list.
+/// The registry is there to help; without it, everything that works must go on working.
+///
+/// Hint: only a good answer replaces the list.
+///
+/// Hint: only a good answer replaces the list.
 #[test]
 fn the_last_good_list_survives_a_bad_registry() {
     run(async || {
@@ -759,9 +907,14 @@ fn the_last_good_list_survives_a_bad_registry() {
     });
 }
 
-/// Wants: while a refresh hangs, a call gets its server from the list without any delay.
-/// Why: GeeRPC refreshes inside of the call and under a lock, without a time limit: a slow registry stops
-/// every call of every client.
+/// While a refresh hangs, a call gets its server from the list without any delay.
+///
+/// GeeRPC refreshes inside of the call and under a lock, without a time limit: a slow registry stops every
+/// call of every client.
+///
+/// Hint: a task asks the registry; `get` reads what is there, and never asks.
+///
+/// Hint: a task asks the registry; `get` reads what is there, and never asks.
 #[test]
 fn a_call_never_waits_for_a_refresh() {
     run(async || {
@@ -783,9 +936,14 @@ fn a_call_never_waits_for_a_refresh() {
     });
 }
 
-/// Wants: the registry is asked again after a third of the lease that it named, and a server that joins or
-/// leaves reaches those who subscribed; a list that is the same does not.
-/// Why: each notice makes every client look at all its connections.
+/// The registry is asked again after a third of the lease that it named, and a server that joins or leaves
+/// reaches those who subscribed; a list that is the same does not.
+///
+/// Each notice makes every client look at all its connections.
+///
+/// Hint: the answer to `GET` has the lease, too. `send_if_modified` tells of changes only.
+///
+/// Hint: the answer to `GET` has the lease, too. `send_if_modified` tells of changes only.
 #[test]
 fn the_list_follows_the_registry() {
     run(async || {
@@ -810,9 +968,14 @@ fn the_list_follows_the_registry() {
     });
 }
 
-/// Wants: an empty list is believed only after the registry has said so for a whole lease.
-/// Why: a registry that has just been restarted knows nobody until the next heartbeats. If every client
-/// believed it, each restart of the registry would be an outage of everything.
+/// An empty list is believed only after the registry has said so for a whole lease.
+///
+/// A registry that has just been restarted knows nobody until the next heartbeats. If every client believed
+/// it, each restart of the registry would be an outage of everything.
+///
+/// Hint: remember since when the answers have been empty.
+///
+/// Hint: remember since when the answers have been empty.
 #[test]
 fn an_empty_list_is_not_believed_at_once() {
     run(async || {
@@ -847,8 +1010,12 @@ fn an_empty_list_is_not_believed_at_once() {
     });
 }
 
-/// Wants: any number of refreshes at the same time are one request, and each of them sees what the registry
-/// knew when it was asked for.
+/// Any number of refreshes at the same time are one request, and each of them sees what the registry knew
+/// when it was asked for.
+///
+/// A refresh is asked for when something has gone wrong, and then by everybody at once. That must not be what
+/// brings the registry down.
+///
 /// Hint: an answer that was on its way before may be too old. So join the next attempt, not that one.
 #[test]
 fn refreshes_share_one_request() {
@@ -875,8 +1042,13 @@ fn refreshes_share_one_request() {
     });
 }
 
-/// Wants: a list to begin with is used at once, before the registry has said anything; one that is set by
-/// hand as well.
+/// A list to begin with is used at once, before the registry has said anything; one that is set by hand as
+/// well.
+///
+/// A program that knows some servers, from its last run or its configuration, can start while the registry is
+/// down.
+///
+/// Hint: put it where the answers go, before the first question.
 #[test]
 fn a_list_to_begin_with_is_used_at_once() {
     run(async || {
@@ -894,7 +1066,12 @@ fn a_list_to_begin_with_is_used_at_once() {
     });
 }
 
-/// Wants: a discovery that is dropped asks no more, even in the middle of a question, and leaves no task.
+/// A discovery that is dropped asks no more, even in the middle of a question, and leaves no task.
+///
+/// Whatever is started has an owner. A program that makes a discovery for each job would ask the registry
+/// more and more often.
+///
+/// Hint: abort the task in `Drop`. The task must not hold what it is owned by.
 #[test]
 fn a_discovery_that_is_dropped_stops() {
     run(async || {
@@ -910,10 +1087,16 @@ fn a_discovery_that_is_dropped_stops() {
 }
 
 // ---- all of it -------------------------------------------------------------------------------------------
+// Chapter: The system in one process
 
-/// Wants: calls go on while the registry is dead, and when it is back, knowing nobody, everything heals by
-/// itself: old servers are listed again, and new ones get calls.
-/// Why: this is the failure that GeeRPC does not survive. One error stops its heartbeats for ever.
+/// Calls go on while the registry is dead, and when it is back, knowing nobody, everything heals by itself:
+/// old servers are listed again, and new ones get calls.
+///
+/// This is the failure that GeeRPC does not survive. One error stops its heartbeats for ever.
+///
+/// Hint: if this fails and all above pass, look at how the heartbeat, the list and the pool meet.
+///
+/// Hint: if this fails and all above pass, look at how the heartbeat, the list and the pool meet.
 #[test]
 fn everything_heals_after_a_restart_of_the_registry() {
     run(async || {

@@ -5,6 +5,7 @@ pub mod arith;
 pub mod io;
 pub mod peer;
 
+use std::panic::Location;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -56,23 +57,29 @@ where
     }
 }
 
-/// Waits for `future`, and fails with what never happened if it takes more than [`STEP`].
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(STEP, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("never happened within {STEP:?}: {what}"),
+/// Waits for `future`, and fails with what never happened if it takes more than [`STEP`]. The message says who
+/// waited, as the place of such a panic is here.
+#[track_caller]
+pub fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        match tokio::time::timeout(STEP, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("never happened within {STEP:?}: {what} (awaited at {caller})"),
+        }
     }
 }
 
 /// Waits until `condition` holds, and fails with what never happened if it takes more than [`STEP`].
 /// For what has no signal to wait for, such as the number of tasks that are alive.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let poll = async {
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let poll = async move {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    within(what, poll).await;
+    within(what, poll)
 }
 
 /// A server that runs on a free port of the loopback interface until this is dropped.
