@@ -100,13 +100,13 @@ async fn costs(size: usize, times: usize) -> Result<[f64; 8]> {
 
 async fn register(registry: &RegistryClient, servers: &[Endpoint]) -> Result<()> {
     let mut registering = JoinSet::new();
-    for server in servers.iter().cloned() {
+    for server in servers {
         if registering.len() >= AT_ONCE
             && let Some(registered) = registering.join_next().await
         {
             registered??;
         }
-        let registry = registry.clone();
+        let (registry, server) = (registry.clone(), server.clone());
         registering.spawn(async move { registry.register(&server).await });
     }
     while let Some(registered) = registering.join_next().await {
