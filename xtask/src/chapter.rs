@@ -13,6 +13,9 @@ use std::path::Path;
 
 use crate::course::Day;
 
+/// The section of a chapter that tells what happened elsewhere, and which test keeps it out here.
+const STORIES: &str = "What goes wrong without it";
+
 /// A day's README.
 pub(crate) struct Chapter {
     /// Without the lines of code blocks, which are empty here.
@@ -80,6 +83,19 @@ impl Chapter {
         let title = text.split("**").nth(1).map(str::to_owned);
         let title = title.or_else(|| heading(&self.lines[start]).map(|(_, text)| text.to_owned()))?;
         Some(Spot { line: start + 1, title: title.split_whitespace().collect::<Vec<_>>().join(" ") })
+    }
+
+    /// The tests that the section [`STORIES`] names: every name in backticks that is as long as a test's.
+    pub(crate) fn tests_named(&self) -> Vec<&str> {
+        let is_here = |line: &&String| heading(line).is_none_or(|(_, text)| text != STORIES);
+        let below = self.lines.iter().skip_while(is_here).skip(1);
+        let section = below.take_while(|line| heading(line).is_none_or(|(level, _)| level > 2));
+        let words = section.flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_name = |word: &&str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            word.matches('_').count() >= 3 && word.chars().all(plain)
+        };
+        words.filter(is_name).collect()
     }
 }
 
@@ -163,5 +179,7 @@ See `the_last_test`.
         assert_eq!(title("a_call_that_is_given_up_leaves_nothing_behind").as_deref(), Some(entries));
         assert_eq!(title("the_last_test").as_deref(), Some("The end"));
         assert_eq!(title("a_dropped_entry"), None);
+        let named = ["a_dropped_entry_leaves_the_table", "a_call_that_is_given_up_leaves_nothing_behind"];
+        assert_eq!(chapter.tests_named(), named);
     }
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
+use crate::chapter::Chapter;
 use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES};
 use crate::days::{Comparison, Fate};
 use crate::readme::{self, HEADING};
+use crate::suites::{self, Suite};
 use crate::tree::Tree;
 
 /// The one file of the shared test helpers that a later day may add lines to.
@@ -106,6 +108,52 @@ pub(crate) fn readme(root: &Path, day: &Day, comparison: &Comparison) -> Vec<Str
         if path.starts_with("src/") && matches!(fate, Fate::New | Fate::Changed) && !told {
             let fate = fate.word();
             failures.push(format!("README.md: {path} is {fate}, but not listed under \"{HEADING}\""));
+        }
+    }
+    failures
+}
+
+/// What `check` shows of the day's own suite is there: each section names places of the chapter, each test
+/// says what it wants and gives a hint, and the tests that the chapter names exist.
+pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
+    let chapter = Chapter::read(root, day);
+    let own = format!("tests/day{}_", day.number);
+    let mut failures = Vec::new();
+    for (path, text) in tree.iter().filter(|(path, _)| path.starts_with(&own)) {
+        match suites::parse(path, text) {
+            Ok(suite) => failures.extend(told(&suite, &chapter).iter().map(|why| format!("{path}:{why}"))),
+            Err(error) => failures.push(format!("{path}: {error:#}")),
+        }
+        for name in chapter.tests_named() {
+            if !text.contains(&format!("fn {name}(")) {
+                failures.push(format!("README.md: it names a test `{name}`, which {path} does not have"));
+            }
+        }
+    }
+    failures
+}
+
+/// The failures of one suite, each with its line.
+fn told(suite: &Suite, chapter: &Chapter) -> Vec<String> {
+    let mut failures = Vec::new();
+    for (index, section) in suite.sections.iter().enumerate() {
+        let (line, title) = (section.line, &section.title);
+        if section.chapter.is_empty() && suite.tests.iter().any(|test| test.section == Some(index)) {
+            failures.push(format!("{line}: section \"{title}\" does not name its place: // Chapter: …"));
+        }
+        for place in section.chapter.iter().filter(|place| chapter.find(place).is_none()) {
+            failures.push(format!("{line}: section \"{title}\": README.md has no place \"{place}\""));
+        }
+    }
+    for test in &suite.tests {
+        let (line, name) = (test.line, &test.name);
+        if test.section.is_none() {
+            failures.push(format!("{line}: {name} stands above the first section"));
+        }
+        let mut paragraphs = test.doc.split("\n\n");
+        let says = paragraphs.next().is_some_and(|first| !first.is_empty() && !first.starts_with("Hint:"));
+        if !says || !paragraphs.any(|paragraph| paragraph.starts_with("Hint:")) {
+            failures.push(format!("{line}: {name}: say what it wants, why, and after that \"Hint: …\""));
         }
     }
     failures

@@ -60,6 +60,7 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
         let after = tree::read(root, day)?;
         let mut wrong = checks::dependencies(root, day, &after)?;
         wrong.extend(checks::length(&after));
+        wrong.extend(checks::suite(root, day, &after));
         match day.before() {
             Some(before) if !before.exists(root) => {
                 notes.push(format!("{} is not compared: {} does not exist yet", day.name, before.name));

@@ -169,3 +169,32 @@ fn a_file_may_not_be_too_long() {
     course.write("day2-client/src/client.rs", &"//\n".repeat(301));
     assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client.rs", "301 lines"]);
 }
+
+#[test]
+fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
+    let course = course();
+    let readme = format!("{TABLE}| `src/client.rs` | new | calls |\n\n## The wire\n\n**Frames.** Bytes.\n");
+    let suite = "// ---- calls ----\n// Chapter: The wire > Frames\n\n/// It is called.\n///\n/// Hint: call it.\n\
+                 #[test]\nfn a_call() {}\n";
+    for (text, words) in [
+        (suite.to_owned(), None),
+        (suite.replace("> Frames", "> Calls"), Some(["day2_client.rs:1:", "no place \"The wire > Calls\""])),
+        (suite.replace("// Chapter", "// Charter"), Some(["day2_client.rs:1:", "does not name its place"])),
+        (suite.replace("// ----", "//"), Some(["day2_client.rs:8:", "above the first section"])),
+        (suite.replace("Hint: call", "Call"), Some(["day2_client.rs:8:", "say what it wants"])),
+        (suite.replace("It is called.", ""), Some(["day2_client.rs:8:", "say what it wants"])),
+        ("fn f( {".to_owned(), Some(["day2_client.rs", "not Rust"])),
+    ] {
+        course.write_in(&DAYS[1..], "README.md", &readme);
+        course.write("day2-client/tests/day2_client.rs", &text);
+        let ran = course.xtask(&["days"]);
+        match words {
+            None => assert!(ran.ok, "{}", ran.text),
+            Some(words) => assert_only_failure(&ran, &words),
+        }
+    }
+    let story = "\n## What goes wrong without it\n\n* **It is deaf.** `a_call` and `a_call_that_is_lost`\n";
+    course.write("day2-client/tests/day2_client.rs", suite);
+    course.write_in(&DAYS[1..], "README.md", &format!("{readme}{story}"));
+    assert_only_failure(&course.xtask(&["days"]), &["README.md", "a_call_that_is_lost"]);
+}
