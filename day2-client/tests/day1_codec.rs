@@ -26,11 +26,11 @@ use proptest::prelude::*;
 use serde_json::json;
 use support::io::{CountWrites, OneByte, Script};
 use support::peer::{Peer, frame, json_error, json_message, options};
-use support::{Sum, arith, run, run_paused, run_threads, start, start_on, within};
+use support::{STEP, Sum, arith, run, run_paused, run_threads, start, start_on, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::{Barrier, Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
 // ---- helpers of this suite -------------------------------------------------------------------------------
@@ -119,17 +119,17 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
     }
 }
 
-/// A listener that notes when it was asked for a connection.
+/// A listener that tells when it was asked for a connection.
 struct Timed<L> {
     listener: L,
-    asked: Arc<Mutex<Vec<Instant>>>,
+    asked: mpsc::UnboundedSender<Instant>,
 }
 
 impl<L: Listener> Listener for Timed<L> {
     type Io = L::Io;
 
     async fn accept(&mut self) -> std::io::Result<L::Io> {
-        self.asked.lock().unwrap().push(Instant::now());
+        self.asked.send(Instant::now()).ok();
         self.listener.accept().await
     }
 }
@@ -1406,16 +1406,18 @@ fn after_failing_accepts_a_good_one_is_served() {
 fn the_pause_between_failing_accepts_grows_and_is_capped() {
     run_paused(async || {
         const FAILURES: usize = 20;
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (sender, mut receiver) = mpsc::unbounded_channel();
         let failures = (0..FAILURES).map(|_| Err(std::io::Error::other("too many open files")));
         let listener: Script<DuplexStream> = Script(failures.collect());
-        let listener = Timed { listener, asked: Arc::clone(&asked) };
+        let listener = Timed { listener, asked: sender };
         let _running = start_on(Server::new(arith()), listener, ([127, 0, 0, 1], 0).into());
-        // Not `within`: twenty pauses are longer than one step of a test, on this clock.
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        let mut asked = Vec::new();
+        for _ in 0..=FAILURES {
+            asked.push(within("the server asks for the next connection", receiver.recv()).await.unwrap());
+        }
+        let again = timeout(STEP, receiver.recv()).await;
+        assert!(again.is_err(), "it asked again, though the listener has not answered yet");
 
-        let asked = asked.lock().unwrap();
-        assert_eq!(asked.len(), FAILURES + 1, "how often the server asked within a minute");
         let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1] - two[0]).collect();
         assert!(pauses.is_sorted(), "{pauses:?}");
         assert!(

@@ -18,10 +18,11 @@ use serde_json::json;
 use support::io::{OneByte, Script};
 use support::peer::{Peer, frame, json_message, options};
 use support::{STEP, Sleep, Sum, arith, eventually, run, run_paused, run_threads, start, within};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::advance;
 
 // ---- helpers ---------------------------------------------------------------------------------------------
 
@@ -47,6 +48,19 @@ async fn open(server: Server) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     Door { addr, task: tokio::spawn(async move { server.serve_http(listener).await }) }
+}
+
+/// Opens an HTTP door with one stream in memory, for a paused clock or a stream of the test's own kind.
+fn open_in_memory<Io>(
+    server: Server,
+    stream: impl FnOnce(DuplexStream) -> Io,
+) -> (JoinHandle<()>, Peer<DuplexStream>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (io, server_io) = tokio::io::duplex(64 * 1024);
+    let listener = Script([Ok(stream(server_io))].into());
+    (tokio::spawn(async move { server.serve_http(listener).await }), Peer { io })
 }
 
 /// A server written by hand: accepts one connection after another and leaves each to `answer`.
@@ -346,11 +360,7 @@ fn bytes_that_arrive_together_with_the_connect_are_not_lost() {
 #[test]
 fn the_door_works_with_one_byte_at_a_time() {
     run(async || {
-        let (io, server_io) = tokio::io::duplex(64 * 1024);
-        let server = Server::new(arith());
-        let listener = Script([Ok(OneByte(server_io))].into());
-        let serving = tokio::spawn(async move { server.serve_http(listener).await });
-        let mut peer = Peer { io };
+        let (serving, mut peer) = open_in_memory(Server::new(arith()), OneByte);
         let request = json_message("Arith.sum", 7, json!({"num1": 2, "num2": 3}));
         peer.send(&[CONNECT, &options(&["application/json"]), &request].concat()).await;
         let head = read_head(&mut peer.io).await;
@@ -415,24 +425,28 @@ fn a_page_and_then_calls_on_the_same_connection() {
 /// Whoever is here must say so in `handshake_timeout`: one that is silent, one that stops in the middle of
 /// its header, and one that sends a byte now and then for ever. Each holds a place among the connections.
 ///
-/// Hint: one limit around all of the HTTP. A limit for each read never fires for the third.
+/// Hint: one limit around all of the HTTP. A limit for each read never fires for the third. (The clock of this
+/// test is paused, so each of them ends just when its time is over.)
 #[test]
 fn a_client_that_never_finishes_its_header_is_dropped() {
-    run(async || {
-        let door = open(Server::new(arith()).handshake_timeout(Duration::from_millis(50))).await;
+    run_paused(async || {
+        let (limit, trickle) = (Duration::from_secs(1), Duration::from_millis(100));
         for start in ["", "CONN", "CONNECT /_rrpc_ HTTP/1.1\r\nHost: x\r\n"] {
-            let mut peer = Peer::connect(door.addr).await;
+            let (_serving, mut peer) = open_in_memory(Server::new(arith()).handshake_timeout(limit), |io| io);
+            let begin = tokio::time::Instant::now();
             peer.send(start.as_bytes()).await;
             peer.expect_end().await;
+            assert_eq!(begin.elapsed().as_secs(), limit.as_secs(), "after {start:?}");
         }
-        let mut peer = Peer::connect(door.addr).await;
+        let (_serving, mut peer) = open_in_memory(Server::new(arith()).handshake_timeout(limit), |io| io);
         peer.send(b"CONNECT /_rrpc_ HTTP/1.1\r\nX: ").await;
-        let trickle = async {
-            while peer.io.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within("the end of a connection that trickles", trickle).await;
+        let mut sent = 0;
+        while peer.io.write_all(b"x").await.is_ok() {
+            assert!(sent < 50, "it is still there after five times the limit");
+            advance(trickle).await;
+            sent += 1;
+        }
+        assert!(sent >= 10, "it was dropped after {sent} bytes, before its time was over");
     });
 }
 

@@ -19,7 +19,7 @@ use day7_registry::{
 use support::io::Script;
 use support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
 use support::{Running, STEP, Sum, arith, eventually, run, run_paused, start, within};
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, advance};
 
 // ---- helpers of this suite -------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ fn a_long_list_is_in_the_body_only() {
 fn a_silent_client_is_dropped() {
     run_paused(async || {
         let (_serving, [mut silent, mut slow]) = in_memory(&Registry::new());
-        tokio::io::AsyncWriteExt::write_all(&mut slow, b"GET /_rrpc_/registry HT").await.unwrap();
+        slow.write_all(b"GET /_rrpc_/registry HT").await.unwrap();
         let (mut from_silent, mut from_slow) = (Vec::new(), Vec::new());
         let after = DEFAULT_HANDSHAKE_TIMEOUT + Duration::from_secs(1);
         let ended = async {
@@ -334,7 +334,7 @@ fn a_client_that_does_not_read_is_dropped() {
         let listener = Script(VecDeque::from([Ok(server)]));
         let _serving = tokio::spawn(async move { registry.serve(listener).await });
         let request = request("GET", REGISTRY_PATH, &[]);
-        tokio::io::AsyncWriteExt::write_all(&mut deaf, request.as_bytes()).await.unwrap();
+        deaf.write_all(request.as_bytes()).await.unwrap();
         tokio::time::sleep(DEFAULT_HANDSHAKE_TIMEOUT + Duration::from_secs(1)).await;
         let mut answer = String::new();
         within("the end of the connection", deaf.read_to_string(&mut answer)).await.unwrap();
@@ -376,11 +376,11 @@ fn a_registry_that_is_dropped_leaves_nothing_behind() {
 #[test]
 fn shutdown_does_not_wait_for_a_slow_client() {
     run_paused(async || {
-        let (mut slow, server) = duplex(1024);
-        tokio::io::AsyncWriteExt::write_all(&mut slow, b"GET /_rrpc_/registry HT").await.unwrap();
+        // A stream that holds eight bytes: when all are written, the registry has read some of them.
+        let (mut slow, server) = duplex(8);
+        let signal = async { slow.write_all(b"GET /_rrpc_/registry HT").await.unwrap() };
         let listener = Script(VecDeque::from([Ok(server)]));
         let registry = Registry::new();
-        let signal = tokio::time::sleep(Duration::from_millis(1));
         let ended = registry.serve_with_shutdown(listener, signal);
         within("the end of the registry", ended).await.unwrap();
     });
