@@ -24,7 +24,7 @@ use day1_codec::{
 };
 use proptest::prelude::*;
 use serde_json::json;
-use support::io::{CountWrites, OneByte, Script};
+use support::io::{CountReads, CountWrites, OneByte, Script};
 use support::peer::{Peer, frame, json_error, json_message, options};
 use support::{STEP, Sum, arith, run, run_paused, run_threads, start, start_on, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
@@ -344,7 +344,8 @@ fn a_dropped_flush_loses_nothing() {
 #[test]
 fn a_length_over_the_limit_is_refused_before_allocating() {
     run(async || {
-        const MAX: usize = DEFAULT_MAX_FRAME_LEN;
+        const MAX: usize = 8 * 1024 * 1024;
+        assert_eq!(DEFAULT_MAX_FRAME_LEN, MAX);
         for len in [u32::MAX, MAX as u32 + 1] {
             let io = Pieces::new([Vec::from(len.to_be_bytes()), b"what follows".to_vec()]);
             let largest_buffer = Arc::clone(&io.largest_buffer);
@@ -364,6 +365,61 @@ fn a_length_over_the_limit_is_refused_before_allocating() {
         assert!(is_too_large(writer.queue(vec![0; 11]), 11, 10));
         assert_eq!((writer.queued(), writer.needs_flush()), (0, false), "nothing of it may be queued");
         writer.queue(vec![0; 10]).unwrap();
+    });
+}
+
+/// What has arrived together is taken together: four hundred small frames cost a read or two, and a frame of
+/// a megabyte a handful.
+///
+/// Each read is a call of the system, and costs more than a small frame does. Two of them for each frame (its
+/// length, then its payload) make a server as slow as most are.
+///
+/// Hint: give each read more room than the frame needs, and keep what is left over for the next one.
+#[test]
+fn frames_that_arrive_together_are_read_together() {
+    run(async || {
+        let small: Vec<u8> = (0..400).flat_map(|_| frame("ten bytes.")).collect();
+        let (io, reads) = CountReads::new(&small[..]);
+        let mut reader = FrameReader::new(io, DEFAULT_MAX_FRAME_LEN);
+        for number in 0..400 {
+            let read = within("a small frame", reader.read()).await.unwrap();
+            assert_eq!(read.as_deref(), Some(b"ten bytes.".as_slice()), "frame {number}");
+        }
+        let reads = reads.load(SeqCst);
+        assert!(reads <= 4, "{reads} reads for 400 small frames that were there at once");
+
+        let large = frame(vec![7; 1024 * 1024]);
+        let (io, reads) = CountReads::new(&large[..]);
+        let mut reader = FrameReader::new(io, DEFAULT_MAX_FRAME_LEN);
+        let read = within("a large frame", reader.read()).await.unwrap();
+        assert!(read.as_deref() == Some(&large[4..]));
+        let reads = reads.load(SeqCst);
+        assert!(reads <= 4, "{reads} reads for a frame of one megabyte that was there at once");
+    });
+}
+
+/// `discard` throws away what arrives until the stream ends, or until its limit is reached.
+///
+/// A socket that is closed with unread bytes drops what we sent last, so whoever wants a last word to be read
+/// has to hear the other side out. But not for ever: the limit is there for a peer that never stops.
+#[test]
+fn discard_ends_with_the_stream_or_at_its_limit() {
+    run(async || {
+        let (mut far, near) = duplex(16);
+        let sender = tokio::spawn(async move { far.write_all(&[7; 1000]).await });
+        within("the end of the stream", FrameReader::new(near, 100).discard(usize::MAX)).await;
+        within("all is taken", sender).await.unwrap().expect("everything up to the end must be read");
+
+        let (mut far, near) = duplex(1000);
+        far.write_all(&[7; 100]).await.unwrap();
+        let mut reader = FrameReader::new(near, 100);
+        within("the limit, with nothing behind it", reader.discard(100)).await;
+
+        let endless = tokio::io::repeat(7).take(u64::from(u32::MAX));
+        let (io, reads) = CountReads::new(endless);
+        within("the limit, in an endless stream", FrameReader::new(io, 100).discard(1_000_000)).await;
+        let reads = reads.load(SeqCst);
+        assert!(reads < 10_000, "{reads} reads for a million bytes: where is the limit?");
     });
 }
 
@@ -416,6 +472,12 @@ fn every_codec_decodes_what_it_encodes() {
             prop_assert_eq!(&codec.decode::<Value>(&bytes).unwrap(), &value);
         }
     });
+    // Small on the wire and larger in memory, and well within the limits.
+    let numbers: Vec<u64> = (0..300_000).collect();
+    for codec in Codec::ALL {
+        let bytes = codec.encode(&numbers).unwrap();
+        assert!(codec.decode::<Vec<u64>>(&bytes).unwrap() == numbers);
+    }
 }
 
 /// Bytes that are left over after a value are an error, in every codec.
@@ -866,6 +928,33 @@ fn who_breaks_the_rules_is_told_why_and_nobody_else_notices() {
             neighbour.send(&json_message("Arith.sum", 1, json!({"num1": 1, "num2": 2}))).await;
             assert_eq!(neighbour.read_message().await.value(), 3);
         }
+    });
+}
+
+/// The reason for a disconnection reaches a peer that is in the middle of a long write, too.
+///
+/// The peer writes all it has and only then reads. If nobody takes the rest of its bytes, the write fails, and
+/// with it goes the answer that says why.
+///
+/// Hint: after the last word, `FrameReader::discard`, with a limit of bytes and of time.
+#[test]
+fn a_last_word_reaches_a_peer_in_the_middle_of_a_long_write() {
+    run_paused(async || {
+        let too_long = frame(vec![b'x'; 8 * 1024 * 1024 + 1]);
+
+        let (mut peer, _served) = serve_in_memory(Server::new(arith()));
+        let written = within("a handshake that is far too long", peer.io.write_all(&too_long)).await;
+        written.expect("the server must take the rest, or the peer never reads the answer");
+        let answer = peer.read_json().await;
+        assert!(answer["error"].is_string(), "no error in {answer}");
+
+        let (mut peer, _served) = serve_in_memory(Server::new(arith()));
+        peer.shake_hands_json().await;
+        let written = within("a frame that is too long", peer.io.write_all(&too_long)).await;
+        written.expect("the server must take the rest, or the peer never reads the goodbye");
+        let goodbye = peer.read_message().await;
+        assert_eq!(goodbye.seq(), 0);
+        assert!(goodbye.error().contains("8388608"), "the limit is missing in {:?}", goodbye.error());
     });
 }
 

@@ -41,6 +41,31 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for OneByte<Io> {
     }
 }
 
+/// Counts the reads that the stream answers.
+pub struct CountReads<Io> {
+    io: Io,
+    reads: Arc<AtomicUsize>,
+}
+
+impl<Io> CountReads<Io> {
+    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
+        let reads = Arc::new(AtomicUsize::new(0));
+        (CountReads { io, reads: Arc::clone(&reads) }, reads)
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for CountReads<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// Counts the writes that reach the stream, however many buffers each of them has.
 pub struct CountWrites<Io> {
     pub io: Io,
