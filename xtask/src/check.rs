@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +21,7 @@ use crate::chapter::Chapter;
 use crate::course::{DAYS, Day};
 use crate::ladder::Ladder;
 use crate::panics::{Finding, Step};
-use crate::runner::{self, Broken, Place, Program};
+use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
 use crate::screen::{Paint, Status};
 use crate::suites::{self, Suite};
 
@@ -47,7 +48,7 @@ struct Ran {
 /// The day does not exist, or cargo cannot be run.
 pub(crate) fn day(root: &Path, day: &Day, hint: bool) -> Result<bool> {
     must_exist(root, day)?;
-    ladder(root, day, hint, Paint::stdout(), &|| false)
+    ladder(root, day, hint, Paint::stdout(), NEVER)
 }
 
 /// Checks one day again whenever one of its files has been saved, until it is interrupted.
@@ -60,17 +61,25 @@ pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
     let paint = Paint::stdout();
     loop {
         let seen = snapshot(root, day);
-        let is_changed = || snapshot(root, day) != seen;
+        let stop = AtomicBool::new(false);
         if paint.colours {
             print!("\x1b[2J\x1b[H"); // an empty screen; what was on it can be scrolled to
         }
-        if let Err(error) = ladder(root, day, hint, paint, &is_changed) {
-            println!("error: {error:#}");
-        }
-        println!("\n{}", paint.dim(&format!("Watching {}. Ctrl-C ends it.", day.name)));
-        while !is_changed() {
-            thread::sleep(LOOK);
-        }
+        thread::scope(|scope| {
+            // What is saved while the suite runs begins it anew.
+            let looking = scope.spawn(|| {
+                while snapshot(root, day) == seen {
+                    thread::sleep(LOOK);
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            if let Err(error) = ladder(root, day, hint, paint, &|| stop.load(Ordering::Relaxed)) {
+                println!("error: {error:#}");
+            }
+            if !looking.is_finished() {
+                println!("\n{}", paint.dim(&format!("Watching {}. Ctrl-C ends it.", day.name)));
+            }
+        });
     }
 }
 
@@ -90,7 +99,7 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
         let names = suites::names(root, day)?;
         let own: Vec<&str> = names.last().map(String::as_str).into_iter().collect();
         let name = format!("{:17}", day.name);
-        match run(root, day, &own, &|| false)? {
+        match run(root, day, &own, NEVER)? {
             Err(broken) => {
                 passed = false;
                 println!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
@@ -131,13 +140,7 @@ fn must_exist(root: &Path, day: &Day) -> Result<()> {
 }
 
 /// One round: the ladder, and the suites of the days before if all of it is passed.
-fn ladder(
-    root: &Path,
-    day: &Day,
-    hint: bool,
-    paint: Paint,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<bool> {
+fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> Result<bool> {
     let mut names = suites::names(root, day)?;
     let own = names.pop().unwrap_or_default();
     let ran = match run(root, day, &[&own], stop)? {
@@ -147,23 +150,17 @@ fn ladder(
         }
         Ok(ran) => ran,
     };
-    let Some(Ran { suite, findings, time }) = ran.into_iter().next() else {
-        bail!("{} has no test program {own}", day.name);
+    let Some(Ran { suite, findings, time }) = ran.into_iter().next().filter(|_| !stop()) else {
+        return Ok(false);
     };
     let chapter = Chapter::read(root, day);
-    let ladder = Ladder { day, chapter: &chapter, suite: &suite, findings: &findings, time };
+    let ladder = Ladder { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
     print!("{}", ladder.show(paint, hint));
     Ok(ladder.first().is_none() && earlier(root, day, &names, paint, stop)?)
 }
 
 /// The suites of the days before, a line for each. `false`: not all of it passed.
-fn earlier(
-    root: &Path,
-    day: &Day,
-    names: &[String],
-    paint: Paint,
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<bool> {
+fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_>) -> Result<bool> {
     if names.is_empty() {
         return Ok(true);
     }
@@ -198,12 +195,7 @@ impl Ran {
 }
 
 /// Builds and runs these suites of a day, in this order.
-fn run(
-    root: &Path,
-    day: &Day,
-    names: &[&str],
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<Result<Vec<Ran>, Broken>> {
+fn run(root: &Path, day: &Day, names: &[&str], stop: Stop<'_>) -> Result<Result<Vec<Ran>, Broken>> {
     let mut status = Status::new();
     status.show(&format!("building {}", day.name));
     let place = Place { root, target_dir: None };
@@ -228,7 +220,7 @@ fn run_suite(
     mut suite: Suite,
     program: &Program,
     status: &mut Status,
-    stop: &(dyn Fn() -> bool + Sync),
+    stop: Stop<'_>,
 ) -> Result<Ran> {
     // A test for another system is in the source and not in the program.
     let known = program.list()?;
@@ -239,11 +231,11 @@ fn run_suite(
     let start = Instant::now();
     let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.name.as_str())).collect();
     let (mut ended, mut hung) = (0, 0);
-    let outcomes = runner::run_all(&tests, runner::jobs(), |_, outcome| {
+    let outcomes = runner::run_all(&tests, runner::jobs(), stop, |_, outcome| {
         ended += 1;
         hung += usize::from(Finding::of(outcome, day.name).step == Step::Hung);
         status.show(&format!("{}: {ended} of {}", program.target, tests.len()));
-        if hung >= MAX_HUNG || stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if hung >= MAX_HUNG { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     status.clear();
     let finding = |outcome: &Option<_>| match outcome {

@@ -1,6 +1,8 @@
 //! How `check` shows a day: the steps of its suite from the first to the last, and the first one to work on.
 
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::chapter::Chapter;
@@ -20,6 +22,8 @@ pub(crate) struct Ladder<'a> {
     /// One for each test of the suite.
     pub(crate) findings: &'a [Finding],
     pub(crate) time: Duration,
+    /// The workspace, which places are told from.
+    pub(crate) root: &'a Path,
 }
 
 impl Ladder<'_> {
@@ -112,7 +116,8 @@ impl Ladder<'_> {
         if let Some(then) = &finding.then {
             fact(text, paint, "then", &wrap_values(then));
         }
-        fact(text, paint, "place", finding.place.as_slice());
+        let source = finding.place.as_deref().and_then(|place| source(self.root, place));
+        fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
         let own = format!("{krate}/tests/{}.rs:{}", self.suite.name, test.line);
         fact(text, paint, "test", &[own]);
         fact(text, paint, "chapter", &self.places(test));
@@ -137,6 +142,19 @@ impl Ladder<'_> {
         let shown = spots.map(|spot| format!("{}/README.md:{} {}", self.day.name, spot.line, spot.title));
         shown.collect()
     }
+}
+
+/// The line of source at a place such as `day2-client/src/pending.rs:88`, as far as it fits.
+fn source(root: &Path, place: &str) -> Option<String> {
+    let (path, line) = place.rsplit_once(':')?;
+    let text = fs::read_to_string(root.join(path)).ok()?;
+    let line = text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?)?.trim();
+    let mut short: String = line.chars().take(WIDTH - INDENT).collect();
+    if short.len() < line.len() {
+        short.pop();
+        short.push('…');
+    }
+    Some(short)
 }
 
 fn line(text: &mut String, line: &str) {
@@ -223,7 +241,13 @@ fn an_answer() {}
             place: (!reason.is_empty()).then(|| "day1-codec/src/frame.rs:7".to_owned()),
             then: None,
         });
+        let root = tempfile::tempdir().unwrap();
+        let src = root.path().join("day1-codec/src");
+        fs::create_dir_all(&src).unwrap();
+        let text = format!("{}    assert_eq!(len, {}); // é\n", "\n".repeat(6), "9".repeat(100));
+        fs::write(src.join("frame.rs"), text).unwrap();
         let ladder = Ladder {
+            root: root.path(),
             day: course::day(1).unwrap(),
             chapter: &Chapter::parse(README),
             suite: &suites::parse("day1_codec", SUITE).unwrap(),
@@ -262,6 +286,7 @@ The first step that fails: a_frame
             left: 3
            right: 4
   place    day1-codec/src/frame.rs:7
+           assert_eq!(len, 9999999999999999999999999999999999999999999999999999…
   test     day1-codec/tests/day1_codec.rs:9
   chapter  day1-codec/README.md:5 The wire > Frames
            day1-codec/README.md:7 The story.

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,12 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Of what a process prints, this many bytes are kept from the beginning and as many from the end.
 const KEPT: usize = 256 * 1024;
+
+/// Asked again and again: whether to stop now.
+pub(crate) type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// For who wants it all.
+pub(crate) const NEVER: Stop<'static> = &|| false;
 
 /// Where to build.
 #[derive(Clone, Copy)]
@@ -177,18 +183,21 @@ impl Program {
         Ok(output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
-    /// Runs one test.
+    /// Runs one test. `None`: `stop` said so before it ended, and it was killed.
     ///
     /// # Errors
     ///
     /// There is no such test, or the program cannot be run.
-    pub(crate) fn run(&self, test: &str) -> Result<Outcome> {
+    fn run(&self, test: &str, stop: Stop<'_>) -> Result<Option<Outcome>> {
         let start = Instant::now();
         let mut command = self.command();
         command.args(["--exact", test, "--nocapture"]);
         command.env("RUST_BACKTRACE", "0"); // the panic message and its place are what is wanted
-        let (status, output) = watch(&mut command, LIMIT)?;
+        let (status, output) = watch_until(&mut command, LIMIT, stop)?;
         let time = start.elapsed();
+        if status.is_none() && stop() {
+            return Ok(None);
+        }
         let says = |what: &str| output.lines().any(|line| line.starts_with(what));
         let verdict = match status {
             None => Verdict::Hung,
@@ -200,7 +209,7 @@ impl Program {
             }
             Some(_) => Verdict::Failed,
         };
-        Ok(Outcome { verdict, output, time })
+        Ok(Some(Outcome { verdict, output, time }))
     }
 }
 
@@ -211,18 +220,21 @@ pub(crate) fn jobs() -> usize {
 
 /// Runs each of these tests in a process of its own, up to `jobs` of them at the same time.
 ///
-/// `done` hears of each as it ends (the index into `tests`); when it breaks, no more are begun. The outcomes
-/// are in the order of `tests`; `None` has not been run.
+/// `done` hears of each as it ends (the index into `tests`). When it breaks, or when `stop` says so, no more are
+/// begun, and those that run are killed. The outcomes are in the order of `tests`; `None` was not run, or not to
+/// its end.
 ///
 /// # Errors
 ///
-/// As [`Program::run`].
+/// There is no such test, or the program cannot be run.
 pub(crate) fn run_all(
     tests: &[(&Program, &str)],
     jobs: usize,
+    stop: Stop<'_>,
     done: impl FnMut(usize, &Outcome) -> ControlFlow<()> + Send,
 ) -> Result<Vec<Option<Outcome>>> {
-    let next = AtomicUsize::new(0);
+    let (next, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stop = || stop() || enough.load(Ordering::Relaxed);
     let outcomes: Vec<Option<Outcome>> = tests.iter().map(|_| None).collect();
     let shared = Mutex::new((outcomes, done));
     let poisoned = "whoever holds this lock panics only if `done` does";
@@ -230,14 +242,17 @@ pub(crate) fn run_all(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((program, test)) = tests.get(index) else { return Ok(()) };
-            let ran = program.run(test);
-            if ran.is_err() {
-                next.store(tests.len(), Ordering::Relaxed);
+            if stop() {
+                return Ok(());
             }
-            let outcome = ran?;
+            let ran = program.run(test, &stop);
+            if ran.is_err() {
+                enough.store(true, Ordering::Relaxed);
+            }
+            let Some(outcome) = ran? else { return Ok(()) };
             let mut shared = shared.lock().expect(poisoned);
             if shared.1(index, &outcome).is_break() {
-                next.store(tests.len(), Ordering::Relaxed);
+                enough.store(true, Ordering::Relaxed);
             }
             shared.0[index] = Some(outcome);
         }
@@ -258,6 +273,15 @@ pub(crate) fn run_all(
 ///
 /// It cannot be run.
 pub(crate) fn watch(command: &mut Command, limit: Duration) -> Result<(Option<ExitStatus>, String)> {
+    watch_until(command, limit, NEVER)
+}
+
+/// The same, but kills it as soon as `stop` says so.
+fn watch_until(
+    command: &mut Command,
+    limit: Duration,
+    stop: Stop<'_>,
+) -> Result<(Option<ExitStatus>, String)> {
     let name = command.get_program().to_string_lossy().into_owned();
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -267,7 +291,7 @@ pub(crate) fn watch(command: &mut Command, limit: Duration) -> Result<(Option<Ex
     let mut child = spawned?;
     // Read all the time: a pipe that nobody reads would stop the process.
     let reading = thread::spawn(move || keep_ends(reader));
-    let status = wait(&mut child, limit)?;
+    let status = wait(&mut child, limit, stop)?;
     let output = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     Ok((status, String::from_utf8_lossy(&output).into_owned()))
 }
@@ -289,14 +313,14 @@ fn keep_ends(mut reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Waits for at most `limit`, then kills. `None`: it was killed.
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+/// Waits for at most `limit`, or until `stop` says so, then kills. `None`: it was killed.
+fn wait(child: &mut Child, limit: Duration, stop: Stop<'_>) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() >= limit {
+        if start.elapsed() >= limit || stop() {
             child.kill()?;
             child.wait()?;
             return Ok(None);
@@ -324,6 +348,12 @@ mod tests {
         assert!(status.is_none());
         assert_eq!(output, "begun\n");
         assert!(start.elapsed() < Duration::from_secs(30), "it was waited for instead");
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_is_killed() {
+        let (status, _) = watch_until(&mut shell("exec sleep 60"), LIMIT, &|| true).unwrap();
+        assert!(status.is_none());
     }
 
     #[test]
