@@ -118,8 +118,6 @@ fn registering_answers_with_the_lease() {
 /// A heartbeat is a registration that is repeated, so repeating must only renew.
 ///
 /// Hint: a map from the endpoint to the end of its lease; a `BTreeMap` is sorted by itself.
-///
-/// Hint: a map from the endpoint to the end of its lease; a `BTreeMap` is sorted by itself.
 #[test]
 fn the_list_is_in_a_header_and_in_the_body() {
     run(async || {
@@ -169,8 +167,6 @@ fn a_server_that_stops_renewing_is_forgotten() {
 /// Anybody may register, so the list must be bounded; but a full list must not kill those in it.
 ///
 /// Hint: first remove what has ended, then look whether the server is there, then count.
-///
-/// Hint: first remove what has ended, then look whether the server is there, then count.
 #[test]
 fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
     run_paused(async || {
@@ -192,8 +188,6 @@ fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
 /// `DELETE` takes a server off the list at once, and is no error if it is not there.
 ///
 /// GeeRPC has no way to deregister; each deploy then means failing calls until the lease ends.
-///
-/// Hint: 204 either way: what the sender wants is true in both cases.
 ///
 /// Hint: 204 either way: what the sender wants is true in both cases.
 #[test]
@@ -254,11 +248,6 @@ fn a_request_must_name_exactly_one_reachable_server() {
 /// work until something else shares its port.
 ///
 /// Hint: the path first, then the method. `Allow` is a header.
-///
-/// A status alone leaves whoever has mistyped a URL guessing; and a registry that takes any path seems to
-/// work until something else shares its port.
-///
-/// Hint: the path first, then the method. `Allow` is a header.
 #[test]
 fn other_paths_and_methods_are_refused() {
     run(async || {
@@ -275,8 +264,6 @@ fn other_paths_and_methods_are_refused() {
 /// A list that is too long for a header is in the body only, and all of it.
 ///
 /// HTTP clients and proxies limit headers; a list that grows must not one day break them all.
-///
-/// Hint: leave the header out; half a list is worse than none. Clients read the body.
 ///
 /// Hint: leave the header out; half a list is worse than none. Clients read the body.
 #[test]
@@ -301,8 +288,6 @@ fn a_long_list_is_in_the_body_only() {
 /// Every wait ends; otherwise a few idle sockets fill the registry.
 ///
 /// Hint: one limit for all that comes before the answer. hyper's `header_read_timeout` needs a timer.
-///
-/// Hint: one limit for all that comes before the answer. hyper's `header_read_timeout` needs a timer.
 #[test]
 fn a_silent_client_is_dropped() {
     run_paused(async || {
@@ -322,8 +307,6 @@ fn a_silent_client_is_dropped() {
 /// A client that asks and then does not read the answer is dropped.
 ///
 /// An answer that nobody takes holds its connection as long as a request that never comes.
-///
-/// Hint: a limit around the whole connection does it, however it is spent.
 ///
 /// Hint: a limit around the whole connection does it, however it is spent.
 #[test]
@@ -348,9 +331,6 @@ fn a_client_that_does_not_read_is_dropped() {
 ///
 /// Hint: connections in a `JoinSet` that the future of `serve` owns; the clean-up is one more branch of it,
 /// and no task.
-///
-/// Hint: connections in a `JoinSet` that the future of `serve` owns; the clean-up is one more branch of it,
-/// and no task.
 #[test]
 fn a_registry_that_is_dropped_leaves_nothing_behind() {
     run(async || {
@@ -369,8 +349,6 @@ fn a_registry_that_is_dropped_leaves_nothing_behind() {
 /// At the signal the registry closes its port and ends, even if somebody is in the middle of a request.
 ///
 /// Whoever stops a registry wants it stopped, not waiting for the slowest client.
-///
-/// Hint: there is no call in flight here that anybody would miss. Drop the connections.
 ///
 /// Hint: there is no call in flight here that anybody would miss. Drop the connections.
 #[test]
@@ -392,8 +370,6 @@ fn shutdown_does_not_wait_for_a_slow_client() {
 /// The three requests, to the byte.
 ///
 /// A registry or a proxy that somebody else wrote must understand them.
-///
-/// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
 ///
 /// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
 #[test]
@@ -435,8 +411,6 @@ fn the_client_sends_plain_http() {
 /// GeeRPC's heartbeat takes 500 for success, because some answer came.
 ///
 /// Hint: look at the status before you look at anything else.
-///
-/// Hint: look at the status before you look at anything else.
 #[test]
 fn only_a_2xx_status_is_a_success() {
     run(async || {
@@ -464,8 +438,6 @@ fn only_a_2xx_status_is_a_success() {
 /// list without end.
 ///
 /// The port may belong to another program by now; and a lease of zero would make a heartbeat spin.
-///
-/// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
 ///
 /// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
 #[test]
@@ -501,8 +473,6 @@ fn an_answer_that_makes_no_sense_is_an_error() {
 /// A newer registry may list servers in a way that we do not know yet. One of them must not hide all.
 ///
 /// Hint: decode a list of texts first, and parse them one by one.
-///
-/// Hint: decode a list of texts first, and parse them one by one.
 #[test]
 fn entries_that_are_no_endpoints_are_left_out() {
     run(async || {
@@ -521,8 +491,6 @@ fn entries_that_are_no_endpoints_are_left_out() {
 /// that is not there is a different error.
 ///
 /// GeeRPC asks without a time limit, inside of the call.
-///
-/// Hint: one limit around connecting, asking and reading all of the answer.
 ///
 /// Hint: one limit around connecting, asking and reading all of the answer.
 #[test]
@@ -556,11 +524,6 @@ fn a_registry_that_hangs_costs_the_time_limit() {
 
 /// A URL may leave out the port and the path; what is no URL of a registry is refused, with a text that says
 /// why.
-///
-/// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
-///
-/// Hint: `FromStr`, with an error that holds the text. `http::Uri` takes a URL apart for you, and it takes
-/// more than a registry can have.
 ///
 /// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
 ///
@@ -626,8 +589,6 @@ fn the_first_beat_comes_at_once() {
 /// one beat in a lease, each comes when it is over.
 ///
 /// Hint: the answer to each beat says how long the lease is. A third of it leaves time for two more attempts.
-///
-/// Hint: the answer to each beat says how long the lease is. A third of it leaves time for two more attempts.
 #[test]
 fn beats_follow_the_lease() {
     run(async || {
@@ -655,8 +616,6 @@ fn beats_follow_the_lease() {
 /// and nobody knows.
 ///
 /// Hint: a loop without a `break` and without a `?`. The outcome goes into a `watch` channel.
-///
-/// Hint: a loop without a `break` and without a `?`. The outcome goes into a `watch` channel.
 #[test]
 fn a_failed_beat_is_not_the_last() {
     run(async || {
@@ -678,8 +637,6 @@ fn a_failed_beat_is_not_the_last() {
 /// The pauses between failures grow.
 ///
 /// A registry that is down because it is overloaded must not be asked the more for it.
-///
-/// Hint: the pause doubles, up to a limit, and starts anew after a success. See `Backoff`.
 ///
 /// Hint: the pause doubles, up to a limit, and starts anew after a success. See `Backoff`.
 #[test]
@@ -750,8 +707,6 @@ fn a_lease_counts_from_when_it_was_asked_for() {
 /// With the client's own time limit of 5 s, one lost packet would cost a server its lease of 600 ms.
 ///
 /// Hint: the time for one beat depends on the lease as well.
-///
-/// Hint: the time for one beat depends on the lease as well.
 #[test]
 fn a_beat_that_hangs_does_not_cost_the_lease() {
     run(async || {
@@ -770,8 +725,6 @@ fn a_beat_that_hangs_does_not_cost_the_lease() {
 ///
 /// GeeRPC never deregisters. And a farewell that overtakes a beat is worse than none: the dead server is
 /// listed for a whole lease.
-///
-/// Hint: send both from the same loop, one after the other. So there is nothing to overtake.
 ///
 /// Hint: send both from the same loop, one after the other. So there is nothing to overtake.
 #[test]
@@ -796,8 +749,6 @@ fn shutdown_deregisters_after_the_last_beat() {
 /// Nothing stops GeeRPC's ticker; a server that is gone is kept alive by its ghost.
 ///
 /// Hint: abort the task in `Drop`.
-///
-/// Hint: abort the task in `Drop`.
 #[test]
 fn a_heartbeat_that_is_dropped_stops() {
     run(async || {
@@ -819,8 +770,6 @@ fn a_heartbeat_that_is_dropped_stops() {
 /// later one gets the list as soon as it is there.
 ///
 /// With no list there is nothing better to do than to wait a moment; but not for ever.
-///
-/// Hint: a `watch` channel with a list that may be missing; whoever finds none waits for a change.
 ///
 /// Hint: a `watch` channel with a list that may be missing; whoever finds none waits for a change.
 #[test]
@@ -867,12 +816,35 @@ fn a_call_without_a_list_does_not_wait_for_ever() {
     });
 }
 
+/// While there is no list, each call asks the registry at once, however long the pause to the next attempt is.
+///
+/// After a few failures that pause is seconds. The registry may be back, and then a call that waits for its turn
+/// fails for nothing.
+///
+/// Hint: who needs a list now can wake the task that asks.
+#[test]
+fn a_call_without_a_list_does_not_sit_out_the_pause() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let begin = Instant::now();
+        for _ in 0..8 {
+            let refusing = async { registry.request().await.answer("503 Busy", &[], "").await };
+            let (error, ()) = tokio::join!(discovery.get_all(), refusing);
+            assert_eq!(status::<()>(Err(registry_error(error.unwrap_err()))), 503);
+            // The eight pauses together are at least 4 s.
+            assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+        }
+        let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
+        let (list, ()) = tokio::join!(discovery.get_all(), answering);
+        assert_eq!(texts(&list.unwrap()), ["tcp@a:1"]);
+    });
+}
+
 /// When the registry answers badly, hangs, or is gone, the last good list stays in use.
 ///
 /// In GeeRPC a registry that is down fails all calls although the servers are fine, and a 503 wipes the list.
 /// The registry is there to help; without it, everything that works must go on working.
-///
-/// Hint: only a good answer replaces the list.
 ///
 /// Hint: only a good answer replaces the list.
 #[test]
@@ -913,8 +885,6 @@ fn the_last_good_list_survives_a_bad_registry() {
 /// call of every client.
 ///
 /// Hint: a task asks the registry; `get` reads what is there, and never asks.
-///
-/// Hint: a task asks the registry; `get` reads what is there, and never asks.
 #[test]
 fn a_call_never_waits_for_a_refresh() {
     run(async || {
@@ -940,8 +910,6 @@ fn a_call_never_waits_for_a_refresh() {
 /// reaches those who subscribed; a list that is the same does not.
 ///
 /// Each notice makes every client look at all its connections.
-///
-/// Hint: the answer to `GET` has the lease, too. `send_if_modified` tells of changes only.
 ///
 /// Hint: the answer to `GET` has the lease, too. `send_if_modified` tells of changes only.
 #[test]
@@ -972,8 +940,6 @@ fn the_list_follows_the_registry() {
 ///
 /// A registry that has just been restarted knows nobody until the next heartbeats. If every client believed
 /// it, each restart of the registry would be an outage of everything.
-///
-/// Hint: remember since when the answers have been empty.
 ///
 /// Hint: remember since when the answers have been empty.
 #[test]
@@ -1093,8 +1059,6 @@ fn a_discovery_that_is_dropped_stops() {
 /// old servers are listed again, and new ones get calls.
 ///
 /// This is the failure that GeeRPC does not survive. One error stops its heartbeats for ever.
-///
-/// Hint: if this fails and all above pass, look at how the heartbeat, the list and the pool meet.
 ///
 /// Hint: if this fails and all above pass, look at how the heartbeat, the list and the pool meet.
 #[test]
