@@ -194,8 +194,7 @@ impl Registry {
             // All leases are equally long: one that is granted while we sleep does not end before this.
             let next = self.leases().values().min().copied();
             sleep_until(next.unwrap_or_else(|| deadline(self.ttl))).await;
-            let now = Instant::now();
-            self.leases().retain(|_, end| *end > now);
+            remove_ended(&mut self.leases());
         }
     }
 
@@ -218,9 +217,8 @@ impl Registry {
 
     fn register(&self, server: Endpoint) -> Response<Full<Bytes>> {
         let mut leases = self.leases();
-        let now = Instant::now();
         if leases.len() >= self.max_servers && !leases.contains_key(&server) {
-            leases.retain(|_, end| *end > now);
+            remove_ended(&mut leases);
             if leases.len() >= self.max_servers {
                 let full = format!("the registry is full: {} servers are registered\n", self.max_servers);
                 return text(StatusCode::INSUFFICIENT_STORAGE, full);
@@ -258,6 +256,11 @@ impl Registry {
     fn leases(&self) -> MutexGuard<'_, HashMap<Endpoint, Instant>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remove_ended(leases: &mut HashMap<Endpoint, Instant>) {
+    let now = Instant::now();
+    leases.retain(|_, end| *end > now);
 }
 
 /// The one server that a request names, or what is wrong with it.
