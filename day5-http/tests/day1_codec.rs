@@ -335,6 +335,35 @@ fn a_dropped_flush_loses_nothing() {
     });
 }
 
+/// A step of a flush returns as soon as the stream has taken something, and the rest stays queued.
+///
+/// That tells a slow peer, whose stream takes a little now and then, from one that does not read at all. Whoever
+/// waits for the whole flush cannot tell them apart.
+///
+/// Hint: one write, not a loop of them.
+#[test]
+fn a_step_of_a_flush_returns_when_the_stream_takes_something() {
+    run(async || {
+        let (io, mut peer) = duplex(10);
+        let mut writer = MessageWriter::new(FrameWriter::new(io, 1000), Codec::Json);
+        let header = Header { service_method: "A.b".to_owned(), seq: 1, error: None };
+        writer.queue(&header, Bytes::from(vec![b'1'; 100])).unwrap();
+        let whole = writer.queued();
+
+        let mut arrived = Vec::new();
+        while writer.needs_flush() {
+            let before = writer.queued();
+            within("a step, with room in the stream", writer.flush_step()).await.unwrap();
+            assert!(before == 0 || writer.queued() < before, "a step that took nothing is none");
+            let mut taken = vec![0; before - writer.queued()];
+            within("what the step wrote", peer.read_exact(&mut taken)).await.unwrap();
+            arrived.extend(taken);
+        }
+        assert_eq!((writer.queued(), arrived.len()), (0, whole));
+        assert!(arrived.ends_with(&[b'1'; 100]), "{:?}", arrived.escape_ascii().to_string());
+    });
+}
+
 /// A frame over the limit is refused as soon as its length is known, and before anything is allocated for
 /// it; a frame of exactly the limit is fine. It holds for what we send, too.
 ///
@@ -1329,6 +1358,51 @@ fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
         }
         peer.send(&json_message("Fail.not", 3, json!(null))).await;
         assert_eq!(peer.read_message().await.value(), "fine");
+    });
+}
+
+/// A handler whose future panics when it is dropped has its reply sent all the same, and harms nobody else.
+///
+/// The future is dropped after its last poll, with the guards that it holds; a guard's `Drop` is code of the
+/// application, and this panic comes where nobody expects one.
+///
+/// Hint: drop the handler's future where panics are caught.
+#[test]
+fn a_panic_in_the_drop_of_a_handler_harms_nobody() {
+    struct Rude {
+        request: Request,
+        is_late: bool,
+    }
+    impl Future for Rude {
+        type Output = anyhow::Result<Reply>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            if std::mem::take(&mut self.is_late) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(self.request.reply("done")?))
+        }
+    }
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            panic!("this panic is part of the test");
+        }
+    }
+
+    run(async || {
+        let handler = |request: Request| {
+            let is_late = request.service_method() == "Rude.late";
+            Rude { request, is_late }
+        };
+        let server = start(Server::new(handler)).await;
+        let mut peer = Peer::connect_json(server.addr).await;
+        for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
+            peer.send(&json_message(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.error()), (seq, ""), "{method}");
+            assert_eq!(reply.value(), "done", "{method}");
+        }
     });
 }
 
