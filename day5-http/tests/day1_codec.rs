@@ -431,6 +431,8 @@ fn frames_that_arrive_together_are_read_together() {
 ///
 /// A socket that is closed with unread bytes drops what we sent last, so whoever wants a last word to be read
 /// has to hear the other side out. But not for ever: the limit is there for a peer that never stops.
+///
+/// Hint: count what each read brings, and look at the count before the next one.
 #[test]
 fn discard_ends_with_the_stream_or_at_its_limit() {
     run(async || {
