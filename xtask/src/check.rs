@@ -31,6 +31,9 @@ const MAX_HUNG: usize = 3;
 /// So many errors of the compiler are shown. The others often follow from them.
 const MAX_ERRORS: usize = 2;
 
+/// So many failing tests of an earlier day are named.
+const MAX_NAMES: usize = 5;
+
 /// How often `--watch` looks whether a file has been saved.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -172,6 +175,9 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
         }
         Ok(ran) => ran,
     };
+    if stop() {
+        return Ok(false);
+    }
     println!("\nThe suites of the days before, on {}:\n", day.name);
     let mut passed = true;
     for ran in &ran {
@@ -181,7 +187,13 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
         let score = format!("{:>3} of {}", steps.len() - broken.len(), steps.len());
         let score = if broken.is_empty() { paint.green(&score) } else { paint.red(&score) };
         println!("  {:17} {score}", ran.suite.name);
-        broken.iter().for_each(|test| println!("    {test}"));
+        broken.iter().take(MAX_NAMES).for_each(|test| println!("    {test}"));
+        if broken.len() > MAX_NAMES {
+            println!("    … and {} more", broken.len() - MAX_NAMES);
+        }
+        if !broken.is_empty() {
+            println!("    {}", paint.dim(&format!("cargo test -p {} --test {}", day.name, ran.suite.name)));
+        }
         passed &= broken.is_empty();
     }
     Ok(passed)
@@ -265,15 +277,11 @@ fn show_broken(day: &Day, broken: &Broken, paint: Paint) -> String {
         text += error.trim_end();
         text += "\n\n";
     }
-    match broken.errors.len().saturating_sub(MAX_ERRORS) {
-        0 => text.trim_end().to_owned(),
-        more => {
-            text + &format!(
-                "… and {more} more; they may go away with {MAX_ERRORS} fewer. `cargo test -p {} --no-run` shows all.",
-                day.name
-            )
-        }
+    let more = broken.errors.len().saturating_sub(MAX_ERRORS);
+    if more > 0 {
+        text += &format!("… and {more} more. All of them: cargo test -p {} --no-run", day.name);
     }
+    text.trim_end().to_owned()
 }
 
 /// When each file of a day was saved, and how long it is.

@@ -73,7 +73,8 @@ impl Course {
     }
 
     fn run(&self, command: &mut Command) -> Ran {
-        let output = command.current_dir(self.dir.path()).output().unwrap();
+        command.current_dir(self.dir.path()).env("CARGO_TARGET_DIR", self.path("target"));
+        let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         Ran { ok: output.status.success(), text: String::from_utf8(text).unwrap() }
     }

@@ -1,0 +1,187 @@
+//! `cargo xtask check`: a small course whose suites are built and run for real.
+
+mod scratch;
+
+use scratch::{Course, Ran};
+
+const DAYS: [&str; 2] = ["day1-codec", "day2-client"];
+
+const LIB: &str = "\
+//! A day.
+
+/// Twice the number.
+pub fn double(n: u32) -> u32 {
+    2 * n
+}
+
+/// The number plus one.
+pub fn next(n: u32) -> u32 {
+    n + 1
+}
+";
+
+const SUITE: &str = "\
+// ---- numbers ----
+// Chapter: Numbers > Twice
+
+/// Twice two is four. That is known.
+///
+/// Why: a wrong sum
+/// is dear.
+///
+/// Hint: add it to itself.
+#[test]
+fn two_and_two() {
+    assert_eq!(CRATE::double(2), 4, \"twice two\");
+}
+
+/// The next number comes next.
+///
+/// Hint: one more.
+#[test]
+fn one_more() {
+    assert_eq!(CRATE::next(2), 3);
+}
+
+// ---- the end ----
+// Chapter: The end
+
+/// It goes on.
+///
+/// Hint: and on.
+#[test]
+fn the_last_step() {
+    assert_eq!(CRATE::double(CRATE::next(1)), 4);
+}
+";
+
+const README: &str = "\
+# Day N: numbers
+
+## Numbers
+
+**Twice** is the number and the number again.
+
+## The end
+
+* **The lost number.** It was lost. `one_more`
+";
+
+fn course() -> Course {
+    let course = Course::new();
+    course
+        .write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"day1-codec\", \"day2-client\"]\n");
+    for day in DAYS {
+        let manifest = format!("[package]\nname = \"{day}\"\nedition = \"2024\"\n");
+        course.write(&format!("{day}/Cargo.toml"), &manifest);
+    }
+    course.write_in(&DAYS, "src/lib.rs", LIB);
+    course.write_in(&DAYS, "README.md", README);
+    course.write_in(&DAYS, "tests/day1_codec.rs", SUITE);
+    course.write_in(&DAYS[1..], "tests/day2_client.rs", &SUITE.replace("two_and_two", "four"));
+    course
+}
+
+/// Checks that these lines stand in the output one after the other, without the spaces at their ends.
+#[track_caller]
+fn assert_has(ran: &Ran, lines: &str) {
+    let text: Vec<&str> = ran.text.lines().map(str::trim_end).collect();
+    let lines: Vec<&str> = lines.lines().map(str::trim_end).collect();
+    assert!(text.windows(lines.len()).any(|window| window == lines), "not there:\n{lines:#?}\n{}", ran.text);
+}
+
+#[test]
+fn a_day_that_is_done_is_shown_with_the_days_before() {
+    let course = course();
+    let ran = course.xtask(&["check", "2"]);
+    assert!(ran.ok, "{}", ran.text);
+    assert_has(&ran, "Day N: numbers\n\n  numbers\n    ok      four\n    ok      one_more\n\n  the end");
+    assert!(ran.says(&["3 of 3 passed"]) && ran.says(&["day1_codec", "3 of 3"]), "{}", ran.text);
+    assert!(!ran.text.contains('\x1b'), "colours are for a terminal");
+
+    let ran = course.xtask(&["check"]);
+    assert!(
+        ran.ok && ran.says(&["day1-codec", "3 of 3"]) && ran.says(&["day2-client", "3 of 3"]),
+        "{}",
+        ran.text
+    );
+
+    // A day may not break the days before: here with a suite of its own that does not see it.
+    course.write_in(&DAYS[1..], "tests/day2_client.rs", "#[test]\nfn nothing() {}\n");
+    course.write_in(&DAYS[1..], "src/lib.rs", &LIB.replace("n + 1", "n + 2"));
+    let ran = course.xtask(&["check", "2"]);
+    assert!(!ran.ok && ran.says(&["1 of 1 passed"]), "{}", ran.text);
+    assert_has(&ran, "  day1_codec          1 of 3\n    one_more\n    the_last_step");
+}
+
+#[test]
+fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
+    let course = course();
+    let lib = LIB.replace("2 * n", "n + n + 1").replace("    n + 1\n", "    todo!(\"day 2: next\")\n");
+    course.write_in(&DAYS[1..], "src/lib.rs", &lib);
+    let ran = course.xtask(&["check", "2"]);
+    assert!(!ran.ok);
+    assert_has(&ran, "    FAILED  four\n    todo    one_more");
+    assert!(ran.says(&["0 of 3 passed, 1 failed, 2 not yet reached"]), "{}", ran.text);
+    let facts = "  wants    Twice two is four.\n  reason   twice two\n            left: 5\n           right: 4\n  \
+                 place    day2-client/tests/day2_client.rs:12\n           assert_eq!(day2_client::double(2), 4, \"twice two\");\n  \
+                 test     day2-client/tests/day2_client.rs:11\n  chapter  day2-client/README.md:5 Numbers > Twice";
+    assert_has(&ran, facts);
+    assert!(!ran.says(&["is dear"]), "the rest is for those who ask");
+
+    let ran = course.xtask(&["check", "2", "--hint"]);
+    assert_has(&ran, "  Why: a wrong sum is dear.\n\n  Hint: add it to itself.");
+
+    course.write_in(&DAYS[1..], "src/lib.rs", &lib.replace("n + n + 1", "n + n"));
+    let ran = course.xtask(&["check", "2"]);
+    assert_has(&ran, "The next step: one_more");
+    assert_has(&ran, "  reason   not yet implemented: day 2: next\n  place    day2-client/src/lib.rs:10");
+    assert!(ran.says(&["day2-client/README.md:9 The lost number."]), "{}", ran.text);
+
+    let ran = course.xtask(&["check"]);
+    assert!(!ran.ok && ran.says(&["day1-codec", "3 of 3"]), "{}", ran.text);
+    assert_has(&ran, "day2-client         1 of 3  the next step:\n                             one_more");
+}
+
+#[test]
+fn whatever_a_wrong_solution_does_it_fails_its_own_step_only() {
+    let course = course();
+    let bomb =
+        "struct Bomb;\nimpl Drop for Bomb {\n    fn drop(&mut self) {\n        panic!(\"boom\");\n    }\n}\n";
+    let double = "if n > 1 && std::env::args().any(|arg| arg == \"four\") { let _bomb = Bomb; panic!(\"first\"); }\n    2 * n";
+    let next = "if n == 2 { std::process::exit(0); }\n    n + 1";
+    let lib = LIB.replace("    n + 1", &format!("    {next}")).replace("2 * n", double);
+    course.write_in(&DAYS[1..], "src/lib.rs", &format!("{lib}\n{bomb}"));
+    let ran = course.xtask(&["check", "2"]);
+    assert_has(&ran, "    FAILED  four\n    FAILED  one_more\n\n  the end\n    ok      the_last_step");
+    assert!(
+        ran.says(&["reason", "first"]) && ran.says(&["place", "day2-client/src/lib.rs:5"]),
+        "{}",
+        ran.text
+    );
+}
+
+#[test]
+fn a_day_that_does_not_compile_is_shown_as_such() {
+    let course = course();
+    let lib = LIB
+        .replace("2 * n", "let unused = 1;\n    nothing + 2 * n")
+        .replace("n + 1", "nobody + nothing_else");
+    course.write_in(&DAYS[1..], "src/lib.rs", &lib);
+    let ran = course.xtask(&["check", "2"]);
+    assert!(!ran.ok && ran.says(&["day2-client does not compile: 3 errors."]), "{}", ran.text);
+    assert!(
+        ran.says(&["cannot find value `nothing`"]) && ran.says(&["day2-client/src/lib.rs:6"]),
+        "{}",
+        ran.text
+    );
+    assert!(ran.says(&["and 1 more", "cargo test -p day2-client"]), "{}", ran.text);
+    assert!(!ran.text.contains("unused") && !ran.text.contains("FAILED"), "{}", ran.text);
+
+    let ran = course.xtask(&["check"]);
+    assert!(!ran.ok && ran.says(&["day1-codec", "3 of 3"]), "{}", ran.text);
+    assert!(ran.says(&["day2-client", "does not compile: 3 errors"]), "{}", ran.text);
+
+    let ran = course.xtask(&["check", "3"]);
+    assert!(!ran.ok && ran.says(&["day 3 does not exist"]), "{}", ran.text);
+}
