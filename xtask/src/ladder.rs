@@ -111,10 +111,9 @@ impl Ladder<'_> {
         if !hint {
             fact(text, paint, "wants", &wrap(first_sentence(&test.doc).split_whitespace(), WIDTH - INDENT));
         }
-        let reason = finding.reason.iter().flat_map(|line| wrap_values(line)).collect::<Vec<_>>();
-        fact(text, paint, "reason", &reason);
-        if let Some(then) = &finding.then {
-            fact(text, paint, "then", &wrap_values(then));
+        for (name, lines) in [("reason", &finding.reason), ("then", &finding.then)] {
+            let lines: Vec<String> = lines.iter().flat_map(|line| wrap_values(line)).collect();
+            fact(text, paint, name, &lines);
         }
         let source = finding.place.as_deref().and_then(|place| source(self.root, place));
         fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
@@ -239,7 +238,7 @@ fn an_answer() {}
             step,
             reason: reason.iter().map(|line| (*line).to_owned()).collect(),
             place: (!reason.is_empty()).then(|| "day1-codec/src/frame.rs:7".to_owned()),
-            then: None,
+            then: Vec::new(),
         });
         let root = tempfile::tempdir().unwrap();
         let src = root.path().join("day1-codec/src");

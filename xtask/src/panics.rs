@@ -40,7 +40,7 @@ pub(crate) struct Finding {
     /// Such as `day2-client/src/pending.rs:88`. `None`: in the test itself, or nowhere in particular.
     pub(crate) place: Option<String>,
     /// What the test said after that, if the reason was a panic in the crate's own code.
-    pub(crate) then: Option<String>,
+    pub(crate) then: Vec<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -53,13 +53,13 @@ struct Panic {
 impl Finding {
     /// A step that was not begun.
     pub(crate) fn not_run() -> Finding {
-        Finding { step: Step::NotRun, reason: Vec::new(), place: None, then: None }
+        Finding { step: Step::NotRun, reason: Vec::new(), place: None, then: Vec::new() }
     }
 
     /// What the outcome of a test of this crate says.
     pub(crate) fn of(outcome: &Outcome, krate: &str) -> Finding {
         if outcome.verdict == Verdict::Passed {
-            return Finding { step: Step::Passed, reason: Vec::new(), place: None, then: None };
+            return Finding { step: Step::Passed, reason: Vec::new(), place: None, then: Vec::new() };
         }
         let hung = outcome.verdict == Verdict::Hung || outcome.output.contains(TOO_LATE);
         let panics = panics(&outcome.output);
@@ -67,7 +67,7 @@ impl Finding {
             let words = todo.message.trim_start_matches(TODO).trim_start_matches(':').trim();
             let reason = if words.is_empty() { TODO.to_owned() } else { format!("{TODO}: {words}") };
             let step = if hung { Step::Hung } else { Step::NotReached };
-            return Finding { step, reason: vec![reason], place: Some(todo.place.clone()), then: None };
+            return Finding { step, reason: vec![reason], place: Some(todo.place.clone()), then: Vec::new() };
         }
         let step = if hung { Step::Hung } else { Step::Failed };
         let seconds = outcome.time.as_secs();
@@ -77,15 +77,19 @@ impl Finding {
         let in_tests = |panic: &&Panic| panic.place.starts_with(&format!("{krate}/tests/"));
         let last = panics.iter().rev().find(in_tests).or(panics.iter().rev().find(|panic| !panic.is_std()));
         let (reason, place) = match own.or(last) {
+            // What stands under this message is what the test goes on printing.
+            Some(panic) if panic.message.starts_with(TOO_LATE) => {
+                (readable(panic.message.lines().next().unwrap_or_default()), None)
+            }
             Some(panic) => (readable(&panic.message), panic.shown_place(krate)),
             None if hung => (vec![format!("it was still running after {seconds} s, and was ended")], None),
             None => (vec![without_panic(&outcome.output)], None),
         };
         let then = own.and(last).filter(|last| Some(*last) != own);
-        let then = then.and_then(|panic| readable(&panic.message).into_iter().next());
         let then = match then {
-            None if own.is_some() && hung => Some(format!("it was still running after {seconds} s")),
-            then => then,
+            Some(panic) => readable(&panic.message),
+            None if own.is_some() && hung => vec![format!("it was still running after {seconds} s")],
+            None => Vec::new(),
         };
         Finding { step, reason, place, then }
     }
@@ -268,7 +272,7 @@ failures:
         );
         assert_eq!(found.reason, ["index out of bounds"]);
         assert_eq!(found.place.as_deref(), Some("day2-client/src/client.rs:5"));
-        assert_eq!(found.then.as_deref(), Some("never happened within 5s: a reply"));
+        assert_eq!(found.then, ["never happened within 5s: a reply"]);
     }
 
     #[test]
@@ -283,7 +287,7 @@ failures:
         );
         assert_eq!(found.reason, ["never happened within 5s: a reply"]);
         assert_eq!(found.place.as_deref(), Some("day2-client/tests/day2_client.rs:9"));
-        assert_eq!(found.then, None);
+        assert!(found.then.is_empty());
     }
 
     #[test]
@@ -303,9 +307,9 @@ failures:
         assert_eq!(found.reason, ["it was still running after 30 s, and was ended"]);
         let found = failed(
             "thread 't' (1) panicked at day2-client/tests/support/mod.rs:55:9:\n\
-             the test did not end within 20s: something blocks its thread or waits for ever\n",
+             the test did not end within 20s: something blocks its thread or waits for ever\nmore\n",
         );
-        assert_eq!((found.step, found.place), (Step::Hung, None));
+        assert_eq!((found.step, found.reason.len(), found.place), (Step::Hung, 1, None));
     }
 
     #[test]
