@@ -1445,15 +1445,23 @@ fn the_grace_period_ends_what_does_not_end() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let (street, door) = Street::new();
-        let (stop, serving) = serve_until(Server::new(handler).grace_period(3 * SECOND), door);
+        let (stop, stopped) = oneshot::channel();
+        let at_server = street.at_server.clone();
+        let serving = tokio::spawn(async move {
+            let server = Server::new(handler).grace_period(3 * SECOND);
+            let signal = async { stopped.await.unwrap_or_default() };
+            let result = server.serve_with_shutdown(door, signal).await;
+            (result, at_server.now()) // at once: aborted tasks go as soon as this one waits
+        });
         let client = street.client(&Options::default()).await;
         let call = client.start::<_, u64>("Test.hang", &()).await.unwrap();
         assert_eq!(probe.started().await, 1);
         let since = Instant::now();
         stop.send(()).unwrap();
-        assert_timeout(within("the end of the server", serving).await.unwrap(), 3 * SECOND);
+        let (result, open) = within("the end of the server", serving).await.unwrap();
+        assert_timeout(result, 3 * SECOND);
         assert_took(since, 3 * SECOND);
-        assert_eq!(street.at_server.now(), 0, "no connection is open when it returns");
+        assert_eq!(open, 0, "connections are open when it returns");
         assert_eq!(probe.stopped().await, 1);
         let outcome = within("the end of the call", call).await;
         assert!(matches!(outcome, Err(Error::Disconnected(_))), "{outcome:?}");
