@@ -23,10 +23,9 @@ use day4_timeout::{
 use serde_json::{Value, json};
 use support::io::{CountWrites, OneByte};
 use support::peer::{Peer, RawMessage, frame, json_error, json_message};
-use support::{Fail, Running, Sum, arith, eventually, run, run_threads, start, within};
+use support::{Fail, Running, Sum, alive_tasks, arith, eventually, run, run_threads, start, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 // ---- helpers of this suite -------------------------------------------------------------------------------
@@ -1035,7 +1034,7 @@ fn a_goodbye_lets_the_calls_in_flight_finish() {
 #[test]
 fn close_ends_the_connection_for_all_clones() {
     run(async || {
-        let before = Handle::current().metrics().num_alive_tasks();
+        let before = alive_tasks();
         let (client, mut peer) = pair().await;
         let clone = client.clone();
         let (mut calls, _) = begin_many(&client, &mut peer, 2).await;
@@ -1048,8 +1047,7 @@ fn close_ends_the_connection_for_all_clones() {
         disconnected(within("the failure of a new call", client.call::<_, u32>("Test.number", &1)).await);
         expect_end(&mut peer).await;
         clone.close();
-        eventually("the client's task ends", || Handle::current().metrics().num_alive_tasks() == before)
-            .await;
+        eventually("the client's task ends", || alive_tasks() == before).await;
     });
 }
 
@@ -1063,7 +1061,7 @@ fn close_ends_the_connection_for_all_clones() {
 #[test]
 fn dropping_the_last_clone_closes_the_connection() {
     run(async || {
-        let before = Handle::current().metrics().num_alive_tasks();
+        let before = alive_tasks();
         let (client, mut peer) = pair().await;
         let clone = client.clone();
         drop(client);
@@ -1074,8 +1072,7 @@ fn dropping_the_last_clone_closes_the_connection() {
         let (client, mut peer) = tcp_pair().await;
         drop(client);
         expect_end(&mut peer).await;
-        eventually("the clients' tasks end", || Handle::current().metrics().num_alive_tasks() == before)
-            .await;
+        eventually("the clients' tasks end", || alive_tasks() == before).await;
     });
 }
 
@@ -1088,15 +1085,14 @@ fn dropping_the_last_clone_closes_the_connection() {
 #[test]
 fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
     run(async || {
-        let before = Handle::current().metrics().num_alive_tasks();
+        let before = alive_tasks();
         let (io, other_end) = duplex(64);
         let (client, _silent) = connected(io, other_end).await;
         let big = "x".repeat(100_000);
         let started = client.start::<_, u32>("Test.big", &big);
         drop(within("start, which does not wait for the write", started).await.unwrap());
         drop(client);
-        eventually("the client's task ends", || Handle::current().metrics().num_alive_tasks() == before)
-            .await;
+        eventually("the client's task ends", || alive_tasks() == before).await;
     });
 }
 
@@ -1109,7 +1105,7 @@ fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
 #[test]
 fn a_started_call_keeps_the_connection_open() {
     run(async || {
-        let before = Handle::current().metrics().num_alive_tasks();
+        let before = alive_tasks();
         let (client, mut peer) = pair().await;
         let (mut calls, seen) = begin_many(&client, &mut peer, 2).await;
         drop(client);
@@ -1124,7 +1120,6 @@ fn a_started_call_keeps_the_connection_open() {
         drop(client);
         drop(calls);
         expect_end(&mut peer).await;
-        eventually("the clients' tasks end", || Handle::current().metrics().num_alive_tasks() == before)
-            .await;
+        eventually("the clients' tasks end", || alive_tasks() == before).await;
     });
 }

@@ -17,7 +17,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use support::io::{OneByte, Script};
 use support::peer::{Peer, frame, json_message, options};
-use support::{STEP, Sleep, Sum, arith, eventually, run, run_paused, run_threads, start, within};
+use support::{
+    STEP, Sleep, Sum, alive_tasks, arith, eventually, run, run_paused, run_threads, start, within,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -298,8 +300,7 @@ fn connect_in_authority_form_is_answered_here_and_nothing_is_dialed() {
             let (head, _) = ask(&mut peer, &format!("CONNECT {authority}")).await;
             assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
             peer.shake_hands_json().await;
-            peer.send(&json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
-            assert_eq!(peer.read_message().await.value(), 5);
+            peer.expect_service().await;
         }
         // Connections queue in order, so if ours is the first in the queue, there was no other.
         let ours = Peer::connect(target).await;
@@ -325,8 +326,7 @@ fn connect_in_absolute_form_and_in_http_1_0_works_as_well() {
             let head = read_head(&mut peer.io).await;
             assert_eq!(head.split(' ').nth(1), Some("200"), "{request:?} was answered with {head:?}");
             peer.shake_hands_json().await;
-            peer.send(&json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
-            assert_eq!(peer.read_message().await.value(), 5);
+            peer.expect_service().await;
         }
     });
 }
@@ -417,8 +417,7 @@ fn a_page_and_then_calls_on_the_same_connection() {
         peer.send(CONNECT).await;
         assert!(read_head(&mut peer.io).await.starts_with("HTTP/1.1 200 "));
         peer.shake_hands_json().await;
-        peer.send(&json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
-        assert_eq!(peer.read_message().await.value(), 5);
+        peer.expect_service().await;
     });
 }
 
@@ -975,9 +974,8 @@ fn nothing_is_left_after_many_http_connections() {
             }
         };
         let holding = tokio::spawn(holding);
-        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         assert_serves(&connect_http(door.addr).await).await;
-        eventually("only the two servers' tasks at the start", || alive() == 2).await;
+        eventually("only the two servers' tasks at the start", || alive_tasks() == 2).await;
         let patient = Options::default();
         let impatient = Options::default().connect_timeout(Duration::from_millis(1));
         for round in 0..100 {
@@ -1000,7 +998,7 @@ fn nothing_is_left_after_many_http_connections() {
             }
             drop(call);
         }
-        eventually("only the two servers' tasks at the end", || alive() == 2).await;
+        eventually("only the two servers' tasks at the end", || alive_tasks() == 2).await;
         holding.abort();
     });
 }

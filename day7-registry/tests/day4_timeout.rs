@@ -21,10 +21,9 @@ use day7_registry::{
 };
 use serde_json::json;
 use support::peer::{Peer, frame, json_message, options};
-use support::{eventually, run, run_paused, start, within};
+use support::{alive_tasks, eventually, run, run_paused, start, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -60,10 +59,6 @@ fn assert_timeout<T: std::fmt::Debug>(result: Result<T, Error>, limit: Duration)
 /// Lets everybody go on until they all wait: on the paused clock, time does not pass before.
 async fn settle() {
     sleep(millis(1)).await;
-}
-
-fn alive_tasks() -> usize {
-    Handle::current().metrics().num_alive_tasks()
 }
 
 /// Counts what is alive, with a guard for each.

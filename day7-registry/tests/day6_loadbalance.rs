@@ -17,7 +17,7 @@ use day7_registry::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use support::peer::{Peer, json_error};
-use support::{eventually, run, run_threads, within};
+use support::{alive_tasks, eventually, run, run_threads, within};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -1332,8 +1332,7 @@ fn a_server_that_leaves_while_it_is_dialed_is_skipped() {
 fn a_dropped_client_leaves_nothing_behind() {
     run(async || {
         let (hung, good) = (Site::hung("hung").await, Site::start("good").await);
-        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        let before = tasks();
+        let before = alive_tasks();
         for _ in 0..5 {
             let client = directed([&hung.endpoint, &good.endpoint], Options::default());
             let clone = client.clone();
@@ -1349,10 +1348,10 @@ fn a_dropped_client_leaves_nothing_behind() {
             assert_eq!(name(&to(&clone, &good.endpoint)).await, "good", "a clone is left, and works");
             waiting.abort();
             drop(clone);
-            eventually("the client's tasks end, and their peers", || tasks() <= before + 1).await;
+            eventually("the client's tasks end, and their peers", || alive_tasks() <= before + 1).await;
             hung.open_door();
             eventually("all connections are closed", || hung.seen.open() + good.seen.open() == 0).await;
-            eventually("all tasks end", || tasks() == before).await;
+            eventually("all tasks end", || alive_tasks() == before).await;
             hung.seen.door.forget_permits(usize::MAX);
         }
     });

@@ -18,7 +18,7 @@ use day7_registry::{
 };
 use support::io::Script;
 use support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
-use support::{Running, STEP, Sum, arith, eventually, run, run_paused, start, within};
+use support::{Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, start, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, advance, sleep};
 
@@ -70,10 +70,6 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     outputs.into_iter().flatten().collect()
-}
-
-fn alive_tasks() -> usize {
-    tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 /// The registry's error, out of the error of discovery.

@@ -70,7 +70,7 @@ pub fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Out
 }
 
 /// Waits until `condition` holds, and fails with what never happened if it takes more than [`STEP`].
-/// For what has no signal to wait for, such as the number of tasks that are alive.
+/// For what has no signal to wait for, such as the number of [`alive_tasks`].
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let poll = async move {
@@ -79,6 +79,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Futur
         }
     };
     within(what, poll)
+}
+
+/// How many tasks of this test's runtime have not ended.
+pub fn alive_tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 /// A server that runs on a free port of the loopback interface until this is dropped.

@@ -91,6 +91,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
         within("flushing to the other side", self.io.flush()).await.unwrap();
     }
 
+    /// Checks that the other side serves: it answers a call of `Arith.sum`.
+    pub async fn expect_service(&mut self) {
+        self.send(&json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
+        assert_eq!(self.read_message().await.value(), 5);
+    }
+
     /// Reads one frame; `None` at the end of the stream.
     pub async fn try_read_frame(&mut self) -> Option<Vec<u8>> {
         let mut len = [0; 4];
