@@ -214,7 +214,8 @@ mod tests {
             let suite = fs::read_to_string(root.join(&suite)).unwrap();
             for (number, lab) in (1..).zip(&labs) {
                 let at = format!("day {}, lab {number}", day.number);
-                assert!(day.may_add(&lab.file) || day.may_change(&lab.file), "{at}: {} is not its", lab.file);
+                // Also a file of an earlier day, if this day's suite sees the defect from where it stands.
+                assert!(lab.file.starts_with("src/"), "{at}: {} is no source", lab.file);
                 let text = fs::read_to_string(day.dir(root).join(&lab.file)).unwrap();
                 lab.apply(&text).unwrap_or_else(|error| panic!("{at}: {error}"));
                 assert!(has_test(&suite, &lab.test), "{at}: there is no test {}", lab.test);
