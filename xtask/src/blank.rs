@@ -47,6 +47,8 @@ struct Found {
     text: String,
     /// The body, with its braces.
     body: Range<usize>,
+    /// Its value can be chosen from several bodies while it runs.
+    branches: bool,
     how: How,
 }
 
@@ -100,6 +102,17 @@ pub(crate) fn blank(day: u8, path: &str, before: &[&str], source: &str) -> Resul
     }
     blanked.push_str(&source[done..]);
     Ok((blanked, functions))
+}
+
+/// The bodies in `source`, with their braces, that may become a choice between several. A `const fn` cannot
+/// choose while the program runs, and the choices of an `impl Trait` would be of different types.
+///
+/// # Errors
+///
+/// It is not Rust.
+pub(crate) fn branching_bodies(source: &str) -> Result<Vec<Range<usize>>> {
+    let found = find(source)?.into_iter().filter(|function| function.branches);
+    Ok(found.map(|function| function.body).collect())
 }
 
 /// The message of the `todo!` in a function: what a failed test prints when it gets there.
@@ -218,7 +231,8 @@ impl Finder<'_> {
             _ => bail!("{name}: its body is not where the parser says it is"),
         }
         let text = self.source[start..body.end].to_owned();
-        self.found.push(Found { key: format!("{header} {name}"), name, text, body, how });
+        let branches = matches!(How::of(sig), How::Todo);
+        self.found.push(Found { key: format!("{header} {name}"), name, text, body, branches, how });
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// One day of the course, and the files in its `src/` that are its lesson.
 #[derive(Debug)]
@@ -121,6 +121,26 @@ fn in_src(path: &str, names: &[&str]) -> bool {
 /// There are seven days.
 pub(crate) fn day(number: u8) -> Result<&'static Day> {
     DAYS.iter().find(|day| day.number == number).with_context(|| format!("there is no day {number}"))
+}
+
+/// The days of these numbers; all that exist, if there are none.
+///
+/// # Errors
+///
+/// One of them does not exist.
+pub(crate) fn chosen(root: &Path, days: &[u8]) -> Result<Vec<&'static Day>> {
+    if days.is_empty() {
+        return Ok(DAYS.iter().filter(|day| day.exists(root)).collect());
+    }
+    let mut chosen = Vec::new();
+    for number in days {
+        let day = day(*number)?;
+        if !day.exists(root) {
+            bail!("day {number} does not exist: there is no {}/Cargo.toml", day.name);
+        }
+        chosen.push(day);
+    }
+    Ok(chosen)
 }
 
 #[cfg(test)]

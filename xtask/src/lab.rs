@@ -7,6 +7,7 @@
 //! There is no second copy of anything here: a lab is an edit, and `git restore` takes it back.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -62,11 +63,25 @@ impl Lab {
     ///
     /// The text to take out is not there, or is there more than once; or nothing would change.
     pub(crate) fn apply(&self, text: &str) -> Result<String> {
-        match text.matches(&self.find).count() {
-            1 if self.find == self.replace => bail!("the lab changes nothing"),
-            1 => Ok(text.replacen(&self.find, &self.replace, 1)),
-            0 => bail!("this text is not in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
-            n => bail!("this text is {n} times in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
+        let (at, by) = self.edit(text)?;
+        Ok(format!("{}{by}{}", &text[..at.start], &text[at.end..]))
+    }
+
+    /// What the lab takes out of the text of the file, and what it puts there.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Lab::apply).
+    pub(crate) fn edit(&self, text: &str) -> Result<(Range<usize>, &str)> {
+        let places: Vec<usize> = text.match_indices(&self.find).map(|(at, _)| at).collect();
+        match places[..] {
+            [_] if self.find == self.replace => bail!("the lab changes nothing"),
+            [at] => Ok((at..at + self.find.len(), &self.replace)),
+            [] => bail!("this text is not in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
+            _ => {
+                let (count, find) = (places.len(), self.find.trim_end_matches('\n'));
+                bail!("this text is {count} times in {}:\n{find}", self.file)
+            }
         }
     }
 }

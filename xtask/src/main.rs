@@ -10,6 +10,7 @@
 //! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
 //! | `exercise N` | takes the bodies of day N's functions out, for a learner to write them | [`exercise`] |
 //! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
+//! | `prove` | tries out all exercises and labs, in a copy of the course | [`prove`] |
 //! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
@@ -35,12 +36,17 @@ mod git;
 mod lab;
 mod ladder;
 mod panics;
+mod prove;
+mod prove_exercises;
+mod prove_labs;
 mod readme;
 mod runner;
+mod scratch;
 mod screen;
 mod soak;
 mod suites;
 mod tree;
+mod variants;
 
 /// The course's own tools.
 #[derive(Parser)]
@@ -120,6 +126,25 @@ enum Command {
         #[arg(long, requires = "number")]
         answer: bool,
     },
+    /// Prove that every exercise fails its suite, and that every lab is caught
+    ///
+    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; every test of
+    /// the day's own suite fails, none hangs; tests of earlier days fail only where the day changes a function.
+    /// Labs: with each of them the test that it names fails, and without them it passes.
+    Prove {
+        /// Only this day (may be given again)
+        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
+        days: Vec<u8>,
+        /// Only the exercises
+        #[arg(long, conflicts_with = "labs")]
+        exercises: bool,
+        /// Only the labs
+        #[arg(long)]
+        labs: bool,
+        /// With each lab run all of the day's suite, not only the test that the lab names
+        #[arg(long, conflicts_with = "exercises")]
+        full: bool,
+    },
     /// Run every suite many times on a busy machine, and report failures and times
     Soak {
         /// How many times each suite is run
@@ -165,6 +190,10 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Lab { day, number: Some(number), answer: false } => {
             lab::apply(&root, course::day(day)?, number)
+        }
+        Command::Prove { days, exercises, labs, full } => {
+            let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full };
+            prove::run(&root, &days, wanted)
         }
         Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),
     }

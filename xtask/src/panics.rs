@@ -50,6 +50,11 @@ struct Panic {
     message: String,
 }
 
+/// What the `todo!`s say that a test has come to, such as `day 2: Pending::register`.
+pub(crate) fn todos(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().filter_map(|line| line.strip_prefix(TODO)?.strip_prefix(": "))
+}
+
 impl Finding {
     /// A step that was not begun.
     pub(crate) fn not_run() -> Finding {

@@ -50,6 +50,8 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
     /// The crate's directory, where cargo would run it.
     pub(crate) dir: PathBuf,
+    /// A variable of its environment.
+    pub(crate) env: Option<(&'static str, String)>,
 }
 
 /// Why it does not build.
@@ -158,7 +160,15 @@ fn program(message: &Value) -> Option<Program> {
         _ => return None,
     };
     let (krate, target) = (dir.file_name()?.to_str()?.to_owned(), target.to_owned());
-    is_test.then_some(Program { krate, target, path, dir })
+    is_test.then_some(Program { krate, target, path, dir, env: None })
+}
+
+impl Outcome {
+    /// Whether the test ended its whole process, as a panic while another panic unwinds does. In a process with
+    /// other tests it would take them along.
+    pub(crate) fn aborted(&self) -> bool {
+        self.verdict == Verdict::Failed && !self.output.contains("\ntest result: ")
+    }
 }
 
 impl Program {
@@ -167,6 +177,9 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.dir);
         command.env("CARGO_MANIFEST_DIR", &self.dir); // or it would inherit the one of this tool
+        if let Some((name, value)) = &self.env {
+            command.env(name, value);
+        }
         command
     }
 

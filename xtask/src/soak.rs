@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::course::{self, DAYS, Day};
+use crate::course;
 use crate::runner::{self, Place, Program};
 
 /// A run that takes longer hangs: it is killed, and counts as a failure.
@@ -34,7 +34,7 @@ struct Tally {
 ///
 /// A day does not exist, or the suites do not build.
 pub(crate) fn run(root: &Path, runs: u32, days: &[u8], load: bool) -> Result<bool> {
-    let days = chosen(root, days)?;
+    let days = course::chosen(root, days)?;
     if days.is_empty() {
         bail!("there is no day to run yet");
     }
@@ -50,21 +50,6 @@ pub(crate) fn run(root: &Path, runs: u32, days: &[u8], load: bool) -> Result<boo
     drop(load);
     print(&tallies, runs);
     Ok(tallies.iter().all(|tally| tally.failures == 0))
-}
-
-fn chosen(root: &Path, days: &[u8]) -> Result<Vec<&'static Day>> {
-    if days.is_empty() {
-        return Ok(DAYS.iter().filter(|day| day.exists(root)).collect());
-    }
-    let mut chosen = Vec::new();
-    for number in days {
-        let day = course::day(*number)?;
-        if !day.exists(root) {
-            bail!("day {number} does not exist: there is no {}/Cargo.toml", day.name);
-        }
-        chosen.push(day);
-    }
-    Ok(chosen)
 }
 
 fn soak(program: &Program, runs: u32) -> Result<Tally> {

@@ -69,7 +69,8 @@ impl Course {
 
     /// `cargo xtask …`
     pub(crate) fn xtask(&self, args: &[&str]) -> Ran {
-        self.run(Command::new(env!("CARGO_BIN_EXE_xtask")).args(args))
+        // What it builds belongs into this course, wherever the tool itself was built.
+        self.run(Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).env_remove("CARGO_TARGET_DIR"))
     }
 
     fn run(&self, command: &mut Command) -> Ran {

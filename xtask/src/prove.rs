@@ -1,0 +1,190 @@
+//! `prove`: the exercises and the labs do what they are there for.
+//!
+//! A suite is worth as much as the wrong solutions that it refuses. For every day:
+//!
+//! * **The exercise.** It compiles without warnings. Every test of the day's own suite fails on it, because it
+//!   came to a `todo!()`: none passes by luck, hangs, or takes other tests along. The tests of the days before
+//!   pass, but for those that come to a function that the day has changed.
+//! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
+//!
+//! That everything passes with the solution is what `cargo test` says.
+//!
+//! All of it happens in copies of the course (see `scratch`), and the days do not depend on each other: so the
+//! exercises of all days are built at once (see `prove_exercises`), and so are their labs (see `prove_labs`).
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::course::{self, Day};
+use crate::runner::{self, Broken, Outcome, Place, Program};
+use crate::scratch::Scratch;
+use crate::{prove_exercises, prove_labs};
+
+/// What is to be proved.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) exercises: bool,
+    pub(crate) labs: bool,
+    /// With each lab all of the day's suite is run, not only the test that is named.
+    pub(crate) full: bool,
+}
+
+/// What is known of one day.
+#[derive(Default)]
+pub(crate) struct Row {
+    pub(crate) tests: usize,
+    pub(crate) failing: usize,
+    /// Tests of the days before.
+    pub(crate) earlier: usize,
+    pub(crate) earlier_failing: usize,
+    pub(crate) hung: usize,
+    /// The test that took longest.
+    pub(crate) slowest: Duration,
+    pub(crate) labs: usize,
+    pub(crate) caught: usize,
+}
+
+/// What came of it all.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) rows: BTreeMap<u8, Row>,
+    /// What must be put right, and how.
+    pub(crate) wrong: Vec<String>,
+    /// What was done, and the seconds that it took.
+    pub(crate) phases: Vec<(String, Duration)>,
+}
+
+/// Proves the days of these numbers (all, if there are none), and prints what came of it. `false`: something
+/// must be put right.
+///
+/// # Errors
+///
+/// A day does not exist, or its files cannot be read or copied.
+pub(crate) fn run(root: &Path, days: &[u8], wanted: Wanted) -> Result<bool> {
+    let days = course::chosen(root, days)?;
+    let mut report = Report::default();
+    report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
+    if wanted.exercises {
+        prove_exercises::prove(root, &days, &mut report)?;
+    }
+    if wanted.labs {
+        prove_labs::prove(root, &days, wanted.full, &mut report)?;
+    }
+    report.print(wanted);
+    Ok(report.wrong.is_empty())
+}
+
+/// What has been built.
+pub(crate) struct Built<'a> {
+    pub(crate) programs: Vec<Program>,
+    /// The days that do not compile, and why.
+    pub(crate) broken: Vec<(&'a Day, Broken)>,
+}
+
+/// Builds the suites of these names.
+///
+/// # Errors
+///
+/// Cargo cannot be run.
+pub(crate) fn build<'a>(
+    scratch: &Scratch,
+    days: &[&'a Day],
+    names: &[&str],
+    what: &str,
+    report: &mut Report,
+) -> Result<Built<'a>> {
+    let start = Instant::now();
+    eprintln!("building {what}");
+    let place = Place { root: &scratch.root, target_dir: Some(&scratch.target_dir) };
+    let (mut programs, mut broken) = (Vec::new(), Vec::new());
+    match runner::build(place, days, names, false, |_| {})? {
+        Ok(built) => programs = built,
+        Err(_) => {
+            for day in days {
+                // Cargo takes no name of a suite that the day does not have.
+                let has = |name: &&str| day.dir(&scratch.root).join(format!("tests/{name}.rs")).exists();
+                let names: Vec<&str> = names.iter().copied().filter(has).collect();
+                match runner::build(place, &[*day], &names, false, |_| {})? {
+                    Ok(built) => programs.extend(built),
+                    Err(why) => broken.push((*day, why)),
+                }
+            }
+        }
+    }
+    report.phases.push((format!("building {what}"), start.elapsed()));
+    Ok(Built { programs, broken })
+}
+
+/// Runs these tests, each in a process of its own.
+///
+/// # Errors
+///
+/// There is no such test, or its program cannot be run.
+pub(crate) fn run_all(tests: &[(&Program, &str)]) -> Result<Vec<Outcome>> {
+    let outcomes = runner::run_all(tests, runner::jobs(), runner::NEVER, |_, _| ControlFlow::Continue(()))?;
+    Ok(outcomes.into_iter().flatten().collect())
+}
+
+/// The last lines of what a test printed.
+pub(crate) fn tail(output: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("    | {line}\n")).collect()
+}
+
+impl Report {
+    fn print(&self, wanted: Wanted) {
+        println!();
+        for (what, time) in &self.phases {
+            println!("{:>7.1} s  {what}", time.as_secs_f64());
+        }
+        println!();
+        println!(
+            "{:>3}  {:>15}  {:>15}  {:>4}  {:>12}  {:>8}",
+            "", "own suite", "earlier suites", "", "", ""
+        );
+        println!(
+            "{:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>8}",
+            "day", "tests", "failing", "tests", "failing", "hung", "labs", "caught", "slowest"
+        );
+        for (day, row) in &self.rows {
+            println!(
+                "{day:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>6.1} s",
+                row.tests,
+                row.failing,
+                row.earlier,
+                row.earlier_failing,
+                row.hung,
+                row.labs,
+                row.caught,
+                row.slowest.as_secs_f64()
+            );
+        }
+        println!();
+        for wrong in &self.wrong {
+            println!("FAIL {wrong}");
+        }
+        match self.wrong.len() {
+            0 => println!("{}", wanted.proved()),
+            1 => println!("1 failure"),
+            n => println!("{n} failures"),
+        }
+    }
+}
+
+impl Wanted {
+    /// What has been proved, if nothing is wrong.
+    fn proved(self) -> String {
+        let exercises = "Every exercise compiles and fails every test of its own suite";
+        let labs = "every lab is caught by the test that it names";
+        match (self.exercises, self.labs) {
+            (true, true) => format!("{exercises}, and {labs}."),
+            (true, false) => format!("{exercises}."),
+            _ => "Every lab is caught by the test that it names.".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The second half of `prove`: every lab is caught by the test that it names.
+//!
+//! Most labs of a day are built at once, as variants of its functions (see `variants`). What cannot be one is built
+//! alone, in rounds: the first such lab of every day, then the second, and so on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::course::Day;
+use crate::lab::{self, Lab};
+use crate::panics::{Finding, Step};
+use crate::prove::{Report, build, run_all, tail};
+use crate::runner::Program;
+use crate::scratch::Scratch;
+use crate::tree::{self, Tree};
+use crate::variants::{self, Edit};
+
+/// One lab of a day.
+struct Case<'a> {
+    day: &'static Day,
+    /// From 1.
+    number: usize,
+    lab: &'a Lab,
+    /// It is built without the day's other labs.
+    alone: bool,
+}
+
+impl Case<'_> {
+    fn name(&self) -> String {
+        format!("day {}, lab {} ({})", self.day.number, self.number, self.lab.title)
+    }
+}
+
+/// Tries out the labs of these days. With `full`, each of them on all of the day's suite.
+///
+/// # Errors
+///
+/// A file cannot be read or written, or a test program cannot be run.
+pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut Report) -> Result<()> {
+    let mut loaded = Vec::new();
+    for day in days {
+        match lab::load(root, day) {
+            Ok(labs) => loaded.push((*day, labs)),
+            Err(error) => report.wrong.push(format!("{error:#}")),
+        }
+    }
+    let days: Vec<&'static Day> = loaded.iter().map(|(day, _)| *day).collect();
+    let suites: Vec<String> = days.iter().map(|day| day.ident()).collect();
+    let suites: Vec<&str> = suites.iter().map(String::as_str).collect();
+
+    let scratch = Scratch::new(root, "labs", &days)?;
+    let mut cases = Vec::new();
+    for (day, labs) in &loaded {
+        report.rows.entry(day.number).or_default().labs = labs.len();
+        let tree = bare(tree::read(root, day)?, day);
+        let mut of_day = fitting(day, labs, &tree, report);
+        scratch.put(root, day, &at_once(&tree, &mut of_day)?)?;
+        cases.extend(of_day);
+    }
+    let built = build(&scratch, &days, &suites, "the labs, all at once", report)?;
+    // Where they do not compile together, each is built alone, to find out which it is.
+    for case in &mut cases {
+        case.alone |= built.broken.iter().any(|(day, _)| day.number == case.day.number);
+    }
+    let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
+    without(&built.programs, &together, report)?;
+    try_out(&built.programs, &together, full, report)?;
+
+    let rounds = rounds(alone);
+    for (number, round) in (1..).zip(&rounds) {
+        let days: Vec<&'static Day> = round.iter().map(|case| case.day).collect();
+        let scratch = Scratch::new(root, "one-lab", &days)?;
+        for Case { day, lab, .. } in round {
+            let mut tree = bare(tree::read(root, day)?, day);
+            if let Some(text) = tree.get_mut(&lab.file) {
+                *text = lab.apply(text)?;
+            }
+            scratch.put(root, day, &tree)?;
+        }
+        let what = format!("the labs that must be alone, round {number} of {}", rounds.len());
+        let built = build(&scratch, &days, &suites, &what, report)?;
+        for (day, why) in built.broken {
+            let case = round.iter().find(|case| case.day.number == day.number);
+            let name = case.map(Case::name).unwrap_or_default();
+            report.wrong.push(format!("{name}: it does not compile:\n{why}"));
+        }
+        try_out(&built.programs, round, full, report)?;
+    }
+    Ok(())
+}
+
+/// The labs that fit the day's files; of the others, the report tells.
+fn fitting<'a>(day: &'static Day, labs: &'a [Lab], tree: &Tree, report: &mut Report) -> Vec<Case<'a>> {
+    let mut cases = Vec::new();
+    for (number, lab) in (1..).zip(labs) {
+        let case = Case { day, number, lab, alone: false };
+        match tree.get(&lab.file).map(|text| lab.edit(text)) {
+            Some(Ok(_)) => cases.push(case),
+            Some(Err(error)) => report.wrong.push(format!("{}: {error}", case.name())),
+            None => report.wrong.push(format!("{}: the library has no {}", case.name(), lab.file)),
+        }
+    }
+    cases
+}
+
+/// A day with its own suite and its library only: what labs are tried out with. It saves building the rest.
+fn bare(mut tree: Tree, day: &Day) -> Tree {
+    let uses_program = tree.values().any(|text| text.contains("CARGO_BIN_EXE"));
+    let own = format!("tests/{}.rs", day.ident());
+    tree.retain(|path, _| {
+        let other_suite = path.strip_prefix("tests/").is_some_and(|name| !name.contains('/')) && *path != own;
+        let program = matches!(path.as_str(), "src/main.rs" | "src/cli.rs");
+        !other_suite && (uses_program || !program)
+    });
+    tree
+}
+
+/// The day with all of these labs as variants, but for those that it then marks as alone.
+fn at_once(tree: &Tree, cases: &mut [Case<'_>]) -> Result<Tree> {
+    let mut combined = tree.clone();
+    let files: BTreeSet<&str> = cases.iter().map(|case| case.lab.file.as_str()).collect();
+    for (path, source) in tree.iter().filter(|(path, _)| files.contains(path.as_str())) {
+        let mut edits = Vec::new();
+        for case in cases.iter().filter(|case| case.lab.file == *path) {
+            let (at, by) = case.lab.edit(source)?;
+            edits.push(Edit { number: case.number, at, by });
+        }
+        let (text, left_over) = variants::combine(source, &edits).with_context(|| path.clone())?;
+        combined.insert(path.clone(), text);
+        for case in cases.iter_mut().filter(|case| case.lab.file == *path) {
+            case.alone = left_over.contains(&case.number);
+        }
+    }
+    if let Some(lib) = combined.get_mut("src/lib.rs") {
+        lib.push_str(variants::LAB_FN);
+    }
+    Ok(combined)
+}
+
+/// In each round at most one lab of a day.
+fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
+    let mut rounds: Vec<Vec<Case<'_>>> = Vec::new();
+    for case in cases {
+        let is_free =
+            |round: &&mut Vec<Case<'_>>| round.iter().all(|other| other.day.number != case.day.number);
+        match rounds.iter_mut().find(is_free) {
+            Some(round) => round.push(case),
+            None => rounds.push(vec![case]),
+        }
+    }
+    rounds
+}
+
+/// The tests that are named pass as long as no lab is meant.
+fn without(programs: &[Program], cases: &[Case<'_>], report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    let mut tests = Vec::new();
+    for program in programs {
+        let named = cases.iter().filter(|case| case.day.name == program.krate).map(|case| &case.lab.test);
+        let named: BTreeSet<&String> = named.collect();
+        let names = program.list()?;
+        tests.extend(names.into_iter().filter(|name| named.contains(name)).map(|name| (program, name)));
+    }
+    let tests: Vec<_> = tests.iter().map(|(program, name)| (*program, name.as_str())).collect();
+    let outcomes = run_all(&tests)?;
+    for ((program, test), outcome) in tests.iter().zip(&outcomes) {
+        if Finding::of(outcome, &program.krate).step != Step::Passed {
+            let (krate, tail) = (&program.krate, tail(&outcome.output));
+            report
+                .wrong
+                .push(format!("{krate}: {test} fails without a lab, so it shows nothing with one:\n{tail}"));
+        }
+    }
+    report.phases.push((format!("tests without a lab: {}", tests.len()), start.elapsed()));
+    Ok(())
+}
+
+/// Runs the test of each lab, or all of the day's suite.
+fn try_out(programs: &[Program], cases: &[Case<'_>], full: bool, report: &mut Report) -> Result<()> {
+    let start = Instant::now();
+    let mut jobs: Vec<(&Case<'_>, Program, String)> = Vec::new();
+    for case in cases {
+        let Some(program) = programs.iter().find(|program| program.krate == case.day.name) else { continue };
+        let names = program.list()?;
+        if !names.contains(&case.lab.test) {
+            let (name, suite) = (case.name(), case.day.ident());
+            report.wrong.push(format!("{name}: {suite} has no test {}", case.lab.test));
+            continue;
+        }
+        let env = Some((variants::VARIABLE, case.number.to_string()));
+        let program = Program { env, ..program.clone() };
+        let wanted = names.into_iter().filter(|name| full || *name == case.lab.test);
+        jobs.extend(wanted.map(|name| (case, program.clone(), name)));
+    }
+    let tests: Vec<_> = jobs.iter().map(|(_, program, name)| (program, name.as_str())).collect();
+    let outcomes = run_all(&tests)?;
+    // To each lab the tests that fail with it, and all that were run.
+    let mut failing: BTreeMap<(u8, usize), (usize, usize)> = BTreeMap::new();
+    for ((case, _, test), outcome) in jobs.iter().zip(&outcomes) {
+        let row = report.rows.entry(case.day.number).or_default();
+        let is_named = *test == case.lab.test;
+        let step = Finding::of(outcome, case.day.name).step;
+        row.slowest = row.slowest.max(outcome.time);
+        row.hung += usize::from(step == Step::Hung);
+        let count = failing.entry((case.day.number, case.number)).or_default();
+        *count = (count.0 + usize::from(step != Step::Passed), count.1 + 1);
+        let why = match step {
+            Step::Passed if !is_named => continue,
+            Step::Passed => "passes; let it see the difference, or name the one that does".to_owned(),
+            Step::Hung => "hangs; put what it waits for under a deadline".to_owned(),
+            _ if outcome.aborted() => format!("ends the test program:\n{}", tail(&outcome.output)),
+            _ => {
+                row.caught += usize::from(is_named);
+                continue;
+            }
+        };
+        report.wrong.push(format!("{}: {test} {why}", case.name()));
+    }
+    for case in cases.iter().filter(|_| full) {
+        let (failing, all) = failing.get(&(case.day.number, case.number)).copied().unwrap_or_default();
+        println!("{}: {failing} of {all} tests fail", case.name());
+    }
+    report.phases.push((format!("tests with a lab: {}", tests.len()), start.elapsed()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::course::DAYS;
+
+    #[test]
+    fn labs_are_tried_out_with_the_library_and_the_days_own_suite() {
+        let tree = |suite: &str| -> Tree {
+            ["Cargo.toml", "src/lib.rs", "src/main.rs", "tests/day1_codec.rs", "tests/support/mod.rs"]
+                .into_iter()
+                .map(|path| (path.to_owned(), String::new()))
+                .chain([("tests/day2_client.rs".to_owned(), suite.to_owned())])
+                .collect()
+        };
+        let bare = |suite: &str| bare(tree(suite), &DAYS[1]).into_keys().collect::<Vec<_>>().join(" ");
+        assert_eq!(bare(""), "Cargo.toml src/lib.rs tests/day2_client.rs tests/support/mod.rs");
+        assert!(bare("env!(\"CARGO_BIN_EXE_day2-client\")").contains("src/main.rs"));
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask prove`: a course in order, and then each thing that can be wrong with an exercise or a lab.
+
+mod scratch;
+
+use scratch::Course;
+
+const MANIFEST: &str = "[package]\nname = \"CRATE\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+
+const FRAME: &str = "\
+//! Frames.
+
+/// The longest frame.
+pub const LIMIT: usize = 3;
+
+/// Whether a frame of this length is allowed.
+pub fn is_allowed(len: usize) -> bool {
+    len <= LIMIT
+}
+";
+
+const CLIENT: &str = "\
+//! Calls.
+
+/// Twice as much.
+pub fn double(number: u8) -> u8 {
+    number.saturating_mul(2)
+}
+";
+
+const FRAME_SUITE: &str = "\
+use CRATE::frame::is_allowed;
+
+#[test]
+fn three_is_allowed() {
+    assert!(is_allowed(3));
+}
+
+#[test]
+fn four_is_not_allowed() {
+    assert!(!is_allowed(4));
+}
+";
+
+const CLIENT_SUITE: &str = "\
+use CRATE::client::double;
+
+#[test]
+fn two_becomes_four() {
+    assert_eq!(double(2), 4);
+}
+";
+
+/// Two days without dependencies, and a lab or two for each.
+fn course() -> Course {
+    let course = Course::new();
+    let days = ["day1-codec", "day2-client"];
+    course
+        .write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"day1-codec\", \"day2-client\"]\n");
+    for day in days {
+        course.write(&format!("{day}/Cargo.toml"), &MANIFEST.replace("CRATE", day));
+    }
+    course.write_in(&days, "src/frame.rs", FRAME);
+    course.write_in(&days, "src/main.rs", "fn main() {\n    println!(\"{}\", CRATE::frame::LIMIT);\n}\n");
+    course.write_in(&days, "tests/day1_codec.rs", FRAME_SUITE);
+    course.write("day1-codec/src/lib.rs", "//! Day 1.\n\npub mod frame;\n");
+    course.write("day2-client/src/lib.rs", "//! Day 2.\n\npub mod client;\npub mod frame;\n");
+    course.write("day2-client/src/client.rs", CLIENT);
+    course.write_in(&days[1..], "tests/day2_client.rs", CLIENT_SUITE);
+    let limit = lab("src/frame.rs", "usize = 3", "usize = 4", "four_is_not_allowed");
+    let less = lab("src/frame.rs", "len <= LIMIT", "len < LIMIT", "three_is_allowed");
+    course.write("xtask/labs/day1.toml", &format!("{limit}{less}"));
+    course.write("xtask/labs/day2.toml", &lab("src/client.rs", "(2)", "(3)", "two_becomes_four"));
+    course
+}
+
+fn lab(file: &str, find: &str, replace: &str, test: &str) -> String {
+    format!(
+        "[[lab]]\ntitle = \"{replace}\"\nfile = \"{file}\"\nfind = \"{find}\"\nreplace = \"{replace}\"\n\
+         test = \"{test}\"\nwhy = \"why\"\n"
+    )
+}
+
+#[test]
+fn a_course_in_order_is_proved_and_left_as_it_is() {
+    let course = course();
+    course.write(".gitignore", "target\nCargo.lock\n");
+    course.commit();
+    let ran = course.xtask(&["prove"]);
+    assert!(ran.ok && ran.says(&["Every exercise", "every lab"]), "{}", ran.text);
+    // Own tests, failing; earlier tests, failing; hung; labs, caught.
+    let row = |day: &str| {
+        let row = ran.text.lines().find(|line| line.trim_start().starts_with(day)).unwrap_or_default();
+        row.split_whitespace().take(8).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("1 "), "1 2 2 0 0 0 2 2", "{}", ran.text);
+    assert_eq!(row("2 "), "2 1 1 2 0 0 1 1", "{}", ran.text);
+    assert_eq!(course.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_test_that_passes_by_luck_is_told() {
+    let course = course();
+    course.write(
+        "day2-client/tests/day2_client.rs",
+        "#[test]\nfn lucky() {\n    assert_eq!(day2_client::frame::LIMIT, 3);\n}\n",
+    );
+    let ran = course.xtask(&["prove", "--exercises"]);
+    assert!(!ran.ok && ran.says(&["FAIL", "day2-client/tests/day2_client.rs", "lucky"]), "{}", ran.text);
+    assert!(ran.says(&["1 failure"]), "{}", ran.text);
+}
+
+#[test]
+fn an_exercise_that_does_not_compile_is_told_and_the_others_are_proved() {
+    let course = course();
+    // No todo!() is a constant.
+    course.write("day1-codec/src/frame.rs", &FRAME.replace("usize = 3", "usize = limit()"));
+    let ran = course.xtask(&["prove", "--exercises"]);
+    assert!(!ran.ok && ran.says(&["FAIL", "day1-codec", "does not compile"]), "{}", ran.text);
+    assert!(ran.says(&["limit"]) && ran.says(&["  2      1         1      2         0"]), "{}", ran.text);
+}
+
+#[test]
+fn a_lab_that_is_not_caught_does_not_fit_or_does_not_compile_is_told() {
+    let course = course();
+    let labs = [
+        lab("src/client.rs", "(2)", "(2 + 0)", "two_becomes_four"),
+        lab("src/client.rs", "(9)", "(8)", "two_becomes_four"),
+        lab("src/client.rs", "(2)", "(\\\"2\\\")", "two_becomes_four"),
+        lab("src/client.rs", "(2)", "(3)", "no_such_test"),
+        lab("src/no.rs", "(2)", "(3)", "two_becomes_four"),
+    ];
+    course.write("xtask/labs/day2.toml", &labs.concat());
+    let ran = course.xtask(&["prove", "--labs", "--day", "2"]);
+    assert!(!ran.ok && ran.says(&["5 failures"]), "{}", ran.text);
+    for words in [
+        ["FAIL day 2, lab 1", "two_becomes_four passes"],
+        ["FAIL day 2, lab 2", "not in src/client.rs"],
+        ["FAIL day 2, lab 3", "does not compile"],
+        ["FAIL day 2, lab 4", "no test no_such_test"],
+        ["FAIL day 2, lab 5", "has no src/no.rs"],
+    ] {
+        assert!(ran.says(&words), "{words:?}\n{}", ran.text);
+    }
+    assert!(!ran.says(&["day1"]), "{}", ran.text);
+}
+
+#[test]
+fn a_day_without_labs_is_told() {
+    let course = course();
+    course.remove("xtask/labs/day2.toml");
+    let ran = course.xtask(&["prove", "--labs"]);
+    assert!(!ran.ok && ran.says(&["FAIL", "day 2 has no labs"]), "{}", ran.text);
+    assert!(ran.says(&["1 failure"]), "{}", ran.text);
+}
