@@ -12,7 +12,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode};
@@ -27,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::ToSocketAddrs;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::open_tcp;
 use crate::connection::{self, Admission};
@@ -44,7 +46,7 @@ pub const DEBUG_PATH: &str = "/debug/rrpc";
 pub const MAX_HTTP_HEADER_LEN: usize = 16 * 1024;
 /// How much of a refusal's text a client reads, in bytes.
 const MAX_REFUSAL_LEN: usize = 4 * 1024;
-/// How long a page that is on its way may take once the server shuts down.
+/// How long an answer that is on its way may take once the server shuts down.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -161,16 +163,10 @@ where
     // One limit for all of the HTTP: a client that sends its header byte by byte, one that asks for page
     // after page, and one that does not read them. Whoever is here for calls is done with it in no time.
     limit("the CONNECT", server.handshake_timeout, async {
-        let mut builder = hyper::server::conn::http1::Builder::new();
+        let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HTTP_HEADER_LEN).keep_alive(admission.refused.is_none());
-        let mut http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
-        tokio::select! {
-            ended = &mut http => ended.map_err(broken),
-            () = admission.shutdown.cancelled() => {
-                http.as_mut().graceful_shutdown();
-                limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(broken) }).await
-            }
-        }
+        let http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
+        drive(http, http1::UpgradeableConnection::graceful_shutdown, &admission.shutdown).await
     })
     .await?;
     let upgrade: Option<OnUpgrade> = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -180,6 +176,24 @@ where
             connection::serve(server, TokioIo::new(io), admission).await
         }
         None => Ok(()),
+    }
+}
+
+/// Drives a connection of hyper to its end. At shutdown it is told, and may finish the answer it owes.
+pub(crate) async fn drive<C>(
+    mut http: Pin<&mut C>,
+    graceful_shutdown: fn(Pin<&mut C>),
+    shutdown: &CancellationToken,
+) -> Result<(), Error>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    tokio::select! {
+        ended = &mut http => ended.map_err(broken),
+        () = shutdown.cancelled() => {
+            graceful_shutdown(http.as_mut());
+            limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(broken) }).await
+        }
     }
 }
 
@@ -233,7 +247,7 @@ pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-pub(crate) fn broken(error: hyper::Error) -> Error {
+fn broken(error: hyper::Error) -> Error {
     if error.is_parse() || error.is_incomplete_message() {
         return Error::Handshake(format!("expected HTTP: {error}"));
     }

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,7 +39,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Admission;
 use crate::deadline::{deadline, limit};
-use crate::http::{MAX_HTTP_HEADER_LEN, broken, not_allowed, text};
+use crate::http::{MAX_HTTP_HEADER_LEN, drive, not_allowed, text};
 use crate::server::accept_loop;
 use crate::{Endpoint, Error, Listener, Server, ServiceMap};
 
@@ -60,9 +61,6 @@ pub const DEFAULT_MAX_SERVERS: usize = 10_000;
 pub const MAX_SERVER_LEN: usize = 200;
 /// The longest list that is sent as a header, in bytes. A longer one is in the body alone.
 pub const MAX_SERVERS_HEADER_LEN: usize = 4096;
-
-/// How long an answer that is on its way may take once the registry shuts down.
-const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Keeps the list of the servers that are alive, and serves it over HTTP.
 ///
@@ -171,20 +169,12 @@ impl Registry {
             Ok::<_, Infallible>(response)
         });
         let after = self.limits.handshake_timeout;
-        let mut builder = hyper::server::conn::http1::Builder::new();
+        let mut builder = http1::Builder::new();
         builder.keep_alive(false).max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
         builder.timer(TokioTimer::new()).header_read_timeout(after);
-        let mut http = pin!(builder.serve_connection(TokioIo::new(io), answer));
-        limit("a registry request", after, async {
-            tokio::select! {
-                ended = &mut http => ended.map_err(broken),
-                () = admission.shutdown.cancelled() => {
-                    http.as_mut().graceful_shutdown();
-                    limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(broken) }).await
-                }
-            }
-        })
-        .await
+        let http = pin!(builder.serve_connection(TokioIo::new(io), answer));
+        let answered = drive(http, http1::Connection::graceful_shutdown, &admission.shutdown);
+        limit("a registry request", after, answered).await
     }
 
     /// Removes what has ended, for as long as the registry is served. `servers` looks at the clock itself, so
