@@ -1096,6 +1096,24 @@ fn dropping_the_last_clone_ends_a_write_that_is_stuck() {
     });
 }
 
+/// When the runtime that drives a client ends, its calls fail, and new ones too.
+///
+/// A program may have several runtimes, and a caller can outlive the one in which the client's task was. That
+/// task is then dropped where it stands, so no line after its loop runs.
+///
+/// Hint: what must happen however a task ends belongs into a `Drop`.
+#[test]
+fn calls_fail_when_the_runtime_of_their_client_ends() {
+    run(async || {
+        let other =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (client, mut peer) = other.spawn(pair()).await.unwrap();
+        let (calls, _) = begin_many(&client, &mut peer, 2).await;
+        other.shutdown_background();
+        expect_all_lost(&client, calls).await;
+    });
+}
+
 /// A started call keeps the connection open until it has its reply, or is dropped, even if the client is
 /// dropped before.
 ///

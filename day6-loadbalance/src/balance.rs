@@ -150,7 +150,7 @@ impl<D: Discovery> BalancedClient<D> {
             Err(failed) => failed,
         };
         let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
-        let start = servers.iter().position(|server| *server == first).map_or(0, |index| index + 1);
+        let start = servers.iter().position(|server| *server == first).unwrap_or(0);
         let from_start = servers.iter().cycle().skip(start).take(servers.len());
         let others: Vec<_> = from_start.filter(|server| **server != first).collect();
         for (index, endpoint) in others.iter().enumerate() {

@@ -1001,13 +1001,14 @@ fn a_hung_server_leaves_time_for_the_next() {
 #[test]
 fn when_every_server_hangs_the_call_ends_in_time() {
     run(async || {
-        let (first, second) = (Site::hung("first").await, Site::hung("second").await);
+        let hung = [Site::hung("a").await, Site::hung("b").await, Site::hung("c").await];
         let limit = Duration::from_millis(200);
-        let client = directed([&first.endpoint, &second.endpoint], Options::default().call_timeout(limit));
+        let options = Options::default().call_timeout(limit);
+        let client = directed(hung.iter().map(|site| &site.endpoint), options);
         let begin = Instant::now();
-        match try_call(&to(&client, &first.endpoint), "Site.name").await {
+        match try_call(&to(&client, &hung[0].endpoint), "Site.name").await {
             Err(BalanceError::Dial { endpoint, source }) => {
-                assert_eq!(endpoint, second.endpoint, "the last one that was tried");
+                assert_eq!(endpoint, hung[2].endpoint, "the last one that was tried");
                 assert!(matches!(*source, Error::Timeout { .. }), "{source:?}");
             }
             other => panic!("dialing should have timed out, but: {other:?}"),
@@ -1102,6 +1103,25 @@ fn a_server_that_cannot_be_dialed_is_skipped() {
         let calls = sites.each_ref().map(|site| site.seen.calls());
         assert!(calls[1] > 1 && calls[2] > 1 && calls[1] + calls[2] == 14, "{calls:?}");
         assert!(sites[0].seen.accepted() > 1, "it was its turn, and somebody has tried");
+    });
+}
+
+/// In place of a server that cannot be dialed, the next one in the list takes the call; after the last comes
+/// the first.
+///
+/// With the first of the list in place of every dead server, it would have all their load.
+///
+/// Hint: start at the server that was chosen, and go round once.
+#[test]
+fn the_next_in_the_list_takes_the_call() {
+    run(async || {
+        let [a, b, c] = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
+        let ((_port, gone), (_other_port, also_gone)) = (refusing(), refusing());
+        let list = [&a.endpoint, &b.endpoint, &gone, &c.endpoint, &also_gone];
+        let client = directed(list, Options::default());
+        assert_eq!(name(&to(&client, &gone)).await, "c");
+        assert_eq!(name(&to(&client, &also_gone)).await, "a");
+        assert_eq!(b.seen.accepted(), 0);
     });
 }
 
@@ -1222,6 +1242,70 @@ fn a_call_that_crosses_a_goodbye_goes_to_another_server() {
             }
             assert_eq!(good.seen.calls(), usize::from(goodbye));
         }
+    });
+}
+
+/// A call that no server takes is tried three times, and then fails with the last refusal.
+///
+/// Who tries for ever turns a bad minute of all servers into one without end.
+///
+/// Hint: count the attempts.
+#[test]
+fn a_call_is_tried_three_times_at_most() {
+    run(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let leaving = Endpoint::tcp(listener.local_addr().unwrap());
+        let refused = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&refused);
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            loop {
+                let mut peer = Peer { io: listener.accept().await.unwrap().0 };
+                peer.accept_handshake("application/json").await;
+                let seq = peer.read_message().await.seq();
+                count.fetch_add(1, SeqCst);
+                peer.send(&json_error("", 0, "the server is shutting down")).await;
+                peer.send(&json_error("Site.name", seq, "the server is shutting down")).await;
+            }
+        });
+        let client = directed([&leaving], Options::default().codecs([Codec::Json]));
+        match try_call(&client, "Site.name").await {
+            Err(BalanceError::Call { endpoint, source: Error::Remote(_) }) => assert_eq!(endpoint, leaving),
+            other => panic!("the call should have been refused, but: {other:?}"),
+        }
+        assert_eq!(refused.load(SeqCst), 3);
+    });
+}
+
+/// Three hundred calls wait for a connection that breaks as soon as it is there. Those that find it broken
+/// were not sent, and another server takes them.
+///
+/// Whether a call was sent is the question that decides. If it was not, nothing speaks against trying again.
+///
+/// Hint: `Client::start` fails before it sends, the `PendingCall` after that.
+#[test]
+fn calls_that_find_their_connection_broken_go_elsewhere() {
+    run(async || {
+        let good = Site::start("good").await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broken = Endpoint::tcp(listener.local_addr().unwrap());
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut peer = Peer { io: listener.accept().await.unwrap().0 };
+            peer.accept_handshake("application/json").await;
+        });
+        let client = directed([&broken, &good.endpoint], Options::default().codecs([Codec::Json]));
+        let calls: Vec<_> = (0..300).map(|_| spawn_call(&to(&client, &broken), "Site.name")).collect();
+        let mut answered = 0;
+        for call in calls {
+            match outcome(call).await {
+                Ok(name) => answered += usize::from(name == "good"),
+                Err(BalanceError::Call { source: Error::Disconnected(_), .. }) => {} // it may have been sent
+                Err(other) => panic!("a call should be answered elsewhere, or be lost, but: {other:?}"),
+            }
+        }
+        assert!(answered > 0, "at least the last of the calls have found the connection broken");
+        assert_eq!(good.seen.calls(), answered, "no call may run twice");
     });
 }
 
