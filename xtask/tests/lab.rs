@@ -42,6 +42,7 @@ fn course() -> Course {
     course.write("day1-codec/Cargo.toml", "[package]\nname = \"day1-codec\"\n");
     course.write("day1-codec/src/frame.rs", FRAME);
     course.write("day1-codec/src/lib.rs", "pub mod frame;\n");
+    course.write("day1-codec/tests/day1_codec.rs", "#[test]\nfn a_frame_is_its_length() {}\n");
     course.write("xtask/labs/day1.toml", LABS);
     course.commit();
     course
@@ -83,6 +84,7 @@ fn the_answer_names_the_test_and_the_reason_and_changes_nothing() {
     let course = course();
     let ran = course.xtask(&["lab", "1", "1", "--answer"]);
     assert!(ran.ok && ran.says(&["a_frame_is_its_length fails"]), "{}", ran.text);
+    assert!(ran.says(&["day1-codec/tests/day1_codec.rs:2"]), "{}", ran.text);
     assert!(ran.says(&["It begins with its lowest byte."]), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME);
 }
