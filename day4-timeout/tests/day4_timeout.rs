@@ -16,8 +16,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use day4_timeout::{
-    CANCEL, Client, Codec, DEFAULT_MAX_PENDING, Error, Handler, Listener, Options, PendingCall, Reply,
-    Request, Server,
+    CANCEL, Client, Codec, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_PENDING, Error, Handler, Listener, Options,
+    PendingCall, Reply, Request, Server,
 };
 use serde_json::json;
 use support::peer::{Peer, frame, json_message, options};
@@ -503,7 +503,9 @@ fn dropping_a_call_sends_a_cancel() {
         let (client, mut peer) = client_and_peer(&readable(), 1024).await;
         let called = timeout(SECOND, client.call::<_, ()>("Test.hang", &())).await;
         assert!(called.is_err(), "nobody answers");
-        drop(client.start::<_, ()>("Test.hang", &()).await.unwrap());
+        let started = client.start::<_, ()>("Test.hang", &()).await.unwrap();
+        assert_eq!(started.seq(), 2, "the number that its cancel will have");
+        drop(started);
         assert_eq!(client.in_flight(), 0);
         for seq in [1, 2] {
             assert_eq!(peer.read_message().await.seq(), seq);
@@ -1249,6 +1251,7 @@ fn a_slow_reader_is_not_dropped() {
 #[test]
 fn one_connection_too_many_is_told_so() {
     run(async || {
+        assert_eq!(DEFAULT_MAX_CONNECTIONS, 16 * 1024);
         let (handler, _probe) = probe();
         let server = start(Server::new(handler).max_connections(2)).await;
         let connect =
