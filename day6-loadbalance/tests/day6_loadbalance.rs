@@ -663,6 +663,15 @@ fn the_servers_of_these_keys_never_change() {
             chosen.push(list.iter().position(|listed| *listed == server).unwrap());
         }
         assert_eq!(chosen, GOLDEN_KEYS);
+
+        // A key that is the text of a point lies on that point, and not before it.
+        for server in &list {
+            for point in [0, 1, 2, 50, 99] {
+                let on_point = key(format_args!("{server}#{point}"));
+                let owner = within("a choice", discovery.get(&on_point)).await.unwrap();
+                assert_eq!(owner, *server, "the owner of the key {server}#{point}");
+            }
+        }
     });
 }
 
