@@ -15,7 +15,8 @@
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
 //! another day). [`tree`] holds a day's files in memory, [`checks`] and [`readme`] say what is wrong with
-//! them. [`suites`] reads the suites, [`runner`] builds and runs them.
+//! them. [`suites`] reads the suites, [`runner`] builds and runs them. [`blank`] takes the bodies of functions
+//! out, [`variants`] gives them several.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -99,7 +99,7 @@ pub(crate) fn build<'a>(
 ) -> Result<Built<'a>> {
     let start = Instant::now();
     eprintln!("building {what}");
-    let place = Place { root: &scratch.root, target_dir: Some(&scratch.target_dir) };
+    let place = Place { root: &scratch.workspace, target_dir: Some(&scratch.target_dir) };
     let (mut programs, mut broken) = (Vec::new(), Vec::new());
     match runner::build(place, days, names, false, |_| {})? {
         Ok(built) => programs = built,

@@ -2,6 +2,15 @@
 //!
 //! The working tree is only read. A file of the copy is written only if it differs, so that cargo builds again
 //! what has changed since the last time and nothing else.
+//!
+//! ```text
+//! target/prove/target/               where all copies are built: their dependencies are built once
+//! target/prove/labs/                 the workspace of the copy "labs"
+//! target/prove/labs/labs/day1-codec  a day of it
+//! ```
+//!
+//! The name is there twice for cargo's sake. It tells two crates of one name apart by their paths in their
+//! workspaces, not by those on the disk; else one copy would be given what was built for another.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +28,11 @@ const SHARED: [&str; 5] =
 
 /// A copy of the course.
 pub(crate) struct Scratch {
-    /// Its workspace.
+    /// Its workspace, where cargo is run.
+    pub(crate) workspace: PathBuf,
+    /// What its days are in.
     pub(crate) root: PathBuf,
-    /// Where it is built. All copies share it, so their dependencies are built once.
+    /// Where it is built.
     pub(crate) target_dir: PathBuf,
 }
 
@@ -34,16 +45,20 @@ impl Scratch {
     /// A file cannot be read or written.
     pub(crate) fn new(course: &Path, name: &str, later: &[&Day]) -> Result<Scratch> {
         let prove = target_dir(course)?.join("prove");
-        let scratch = Scratch { root: prove.join(name), target_dir: prove.join("target") };
+        let workspace = prove.join(name);
+        let scratch = Scratch { root: workspace.join(name), workspace, target_dir: prove.join("target") };
         for path in SHARED {
             match fs::read_to_string(course.join(path)) {
-                Ok(text) => write(&scratch.root.join(path), &text)?,
+                Ok(text) if path == "Cargo.toml" => {
+                    write(&scratch.workspace.join(path), &members(&text, name))?;
+                }
+                Ok(text) => write(&scratch.workspace.join(path), &text)?,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| path.to_owned()),
             }
         }
         // A member of the workspace must have something to build.
-        write(&scratch.root.join("xtask/src/main.rs"), "fn main() {}\n")?;
+        write(&scratch.workspace.join("xtask/src/main.rs"), "fn main() {}\n")?;
         let is_later = |day: &Day| later.iter().any(|later| later.number == day.number);
         for day in DAYS.iter().filter(|day| day.exists(course) && !is_later(day)) {
             scratch.put(course, day, &tree::read(course, day)?)?;
@@ -71,6 +86,13 @@ impl Scratch {
     }
 }
 
+/// The workspace's manifest with its days in a directory of this name.
+fn members(manifest: &str, dir: &str) -> String {
+    DAYS.iter().fold(manifest.to_owned(), |text, Day { name, .. }| {
+        text.replace(&format!("\"{name}\""), &format!("\"{dir}/{name}\""))
+    })
+}
+
 /// Writes a file, if that is not what is in it.
 fn write(path: &Path, text: &str) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
@@ -94,4 +116,17 @@ fn target_dir(course: &Path) -> Result<PathBuf> {
     }
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata: no target directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_days_of_a_copy_have_paths_of_their_own_in_its_workspace() {
+        let manifest =
+            "members = [\n    \"day1-codec\",\n    \"xtask\",\n]\ndefault-members = [\"day1-codec\"]\n";
+        let expected = "members = [\n    \"labs/day1-codec\",\n    \"xtask\",\n]\ndefault-members = [\"labs/day1-codec\"]\n";
+        assert_eq!(members(manifest, "labs"), expected);
+    }
 }
