@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) peers: Vec<Peer>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) placements: Vec<Placement>,
+    /// What a reader of the results must know about the machine's state.
+    pub(crate) notice: String,
 }
 
 /// One measurement.

@@ -1,7 +1,7 @@
 //! What is asked of the machine: cores, clocks, counters, limits, and its name.
 
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -11,6 +11,10 @@ use nix::unistd::Pid;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the benchmark reads /proc and pins processes to cores: it runs on Linux only");
+
+/// A machine that works for this share of a look at it has something else to do, and the figures are not worth much.
+const BUSY: f64 = 0.15;
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What the system has counted up to now.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,32 @@ pub(crate) fn description() -> String {
     format!("{model}, {cores} cores, Linux {}, {date}", kernel.trim())
 }
 
+/// What to tell a reader if this machine is busy already, before anything is measured; else nothing.
+pub(crate) fn busy_notice() -> String {
+    let times = || cpu_times(&fs::read_to_string("/proc/stat").unwrap_or_default()).unwrap_or_default();
+    let before = times();
+    std::thread::sleep(LOOK);
+    let after = times();
+    let share = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+    if share < BUSY {
+        return String::new();
+    }
+    let notice = format!(
+        "The machine was busy with something else ({:.0} % of its CPU). Measure again.",
+        share * 100.0
+    );
+    eprintln!("warning: {notice}");
+    format!("\n**{notice}**\n")
+}
+
+/// The time in which the cores worked, and all time, from the line `cpu  user nice system idle iowait …`.
+fn cpu_times(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let times: Vec<u64> = line.split_whitespace().filter_map(|time| time.parse().ok()).collect();
+    let (all, idle) = (times.iter().sum::<u64>(), times.get(3)? + times.get(4)?);
+    Some((all - idle, all))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +122,12 @@ mod tests {
         let snmp = "Ip: Forwarding OutSegs\nIp: 1 2\nTcp: RtoMin InSegs OutSegs\nTcp: 200 3 4\nUdp: OutSegs\nUdp: 5\n";
         assert_eq!(segments(snmp), Some(4));
         assert_eq!(segments("Tcp: RtoMin\nTcp: 200\n"), None);
+    }
+
+    #[test]
+    fn waiting_is_not_work() {
+        assert_eq!(cpu_times("cpu  10 1 5 80 4 0 0 0 0 0\ncpu0 1 1 1 1 1\n"), Some((16, 100)));
+        assert_eq!(cpu_times("intr 1 2 3\n"), None);
     }
 
     #[test]

@@ -181,6 +181,7 @@ impl CompareArgs {
             peers: all_unless(self.only, &Peer::ALL),
             workloads: all_unless(self.workloads, &Workload::ALL),
             placements: all_unless(self.placements, &Placement::ALL),
+            notice: machine::busy_notice(),
         };
         let rows = compare::run(&settings)?;
         if self.check {

@@ -13,12 +13,13 @@ use crate::workload::{Kind, Placement, Workload};
 /// All of it.
 pub(crate) fn markdown(settings: &Settings, rows: &[Row]) -> String {
     let mut text = format!(
-        "# rrpc and the libraries you know\n\n{}. {} rounds, {} s each; medians, and half of the range as the \
-         spread.\n",
+        "# rrpc and the libraries you know\n\n{}. Rounds: {}, of {} s for each measurement. Medians, and half of the \
+         range as the spread.\n",
         machine::description(),
         settings.rounds,
         settings.duration.as_secs_f64(),
     );
+    text += &settings.notice;
     text += &ratios(rows);
     for placement in &settings.placements {
         for workload in &settings.workloads {
@@ -30,9 +31,9 @@ pub(crate) fn markdown(settings: &Settings, rows: &[Row]) -> String {
 
 fn ratios(rows: &[Row]) -> String {
     let mut text = String::from(
-        "\n## Ratios\n\nEach is taken within one round; the median of the rounds counts. `from to` are the least \
-         and the most.\n\n\
-         | | against | workload | cores | what | ratio | from to | goal | |\n|---|---|---|---|---|--:|--:|---|---|\n",
+        "\n## Ratios\n\nEach is taken within one round; the median of the rounds counts. The range is from the \
+         least to the most.\n\n\
+         | | against | workload | cores | what | ratio | range | goal | |\n|---|---|---|---|---|--:|--:|---|---|\n",
     );
     for claim in claims::all() {
         let Some(ratio) = claim.ratio(rows) else { continue };
@@ -41,7 +42,7 @@ fn ratios(rows: &[Row]) -> String {
         line(
             &mut text,
             format_args!(
-                "| {ours} | {theirs} | {workload} | {placement} | {} | {:.2} | {:.2} {:.2} | {} | {verdict} |",
+                "| {ours} | {theirs} | {workload} | {placement} | {} | {:.2} | {:.2} to {:.2} | {} | {verdict} |",
                 claim.metric.title(),
                 ratio.median,
                 ratio.least,

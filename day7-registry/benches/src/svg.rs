@@ -1,4 +1,7 @@
 //! The chart: a panel for each workload, a bar for each peer, as long as its calls per second.
+//!
+//! The longest bar of a library fills the width. A floor that is faster still is cut off there, or the others could
+//! not be told apart.
 
 use crate::compare::{Row, Settings};
 use crate::load::Sample;
@@ -10,7 +13,7 @@ use crate::workload::{Placement, Workload};
 const WIDTH: usize = 860;
 /// Where the bars begin, and how long the longest is.
 const LEFT: usize = 150;
-const LONGEST: f64 = 560.0;
+const LONGEST: f64 = 600.0;
 const ROW: usize = 20;
 const HEADING: usize = 34;
 const TOP: usize = 52;
@@ -50,10 +53,12 @@ fn panel(
             Some((*peer, summary(rows, placement, workload, *peer, Sample::calls_per_second)?))
         })
         .collect();
-    let most = values.iter().map(|(_, value)| value.median).fold(f64::MIN_POSITIVE, f64::max);
+    let libraries = values.iter().filter(|(peer, _)| !peer.is_floor());
+    let most = libraries.map(|(_, value)| value.median).fold(f64::MIN_POSITIVE, f64::max);
     for (index, (peer, value)) in values.iter().enumerate() {
         let y = top + HEADING + index * ROW;
-        let length = (value.median / most * LONGEST).max(1.0);
+        let length = (value.median / most * LONGEST).clamp(1.0, LONGEST);
+        let mark = if value.median > most { "» " } else { "" };
         label(text, LEFT - 8, y + 10, "text-anchor=\"end\"", &peer.to_string());
         line(
             text,
@@ -65,7 +70,7 @@ fn panel(
             ),
         );
         let end = LEFT + length as usize + 6;
-        label(text, end, y + 10, "fill=\"#57606a\"", &thousands(value.median));
+        label(text, end, y + 10, "fill=\"#57606a\"", &format!("{mark}{}", thousands(value.median)));
     }
 }
 

@@ -99,7 +99,7 @@ impl Series {
 /// # Errors
 /// A call failed.
 pub(crate) fn run(subjects: &[Subject], quick: bool) -> Result<String> {
-    let mut text = format!("# Cost against size\n\n{}.\n", machine::description());
+    let mut text = format!("# Cost against size\n\n{}.\n", machine::description()) + &machine::busy_notice();
     let mut all = Vec::new();
     for subject in subjects {
         let (heading, series) = match subject {

@@ -62,6 +62,11 @@ impl Peer {
         Peer::FloorTasksYield,
     ];
 
+    /// Whether this is what remains without a library.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Peer::FloorBare | Peer::FloorTasks | Peer::FloorTasksYield)
+    }
+
     /// Listens on a free port of the loopback, says where, and serves for ever.
     pub(crate) async fn serve(self, announce: impl FnOnce(SocketAddr)) -> Result<()> {
         match self {
