@@ -23,8 +23,10 @@ use crate::course::{DAYS, Day};
 use crate::tree::{self, Tree};
 
 /// Files of the workspace that every crate is built with, as far as they are there.
-const SHARED: [&str; 5] =
-    ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "rust-toolchain.toml", "xtask/Cargo.toml"];
+const SHARED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "xtask/Cargo.toml"];
+
+/// How a copy is built: each time as a whole, and nobody debugs it. It saves a third of the time, and most of the space.
+const CONFIG: &str = "[build]\nincremental = false\n\n[profile.dev]\ndebug = false\n";
 
 /// A copy of the course.
 pub(crate) struct Scratch {
@@ -57,6 +59,7 @@ impl Scratch {
                 Err(error) => return Err(error).with_context(|| path.to_owned()),
             }
         }
+        write(&scratch.workspace.join(".cargo/config.toml"), CONFIG)?;
         // A member of the workspace must have something to build.
         write(&scratch.workspace.join("xtask/src/main.rs"), "fn main() {}\n")?;
         let is_later = |day: &Day| later.iter().any(|later| later.number == day.number);
