@@ -102,6 +102,15 @@ async fn write_requests<W: AsyncWrite + Unpin>(
 ) -> Error {
     let mut batch = Vec::new();
     while requests.recv_many(&mut batch, DEFAULT_MAX_PENDING).await > 0 {
+        // Replies come in batches and wake many callers at once, but the first of them to call wakes this task
+        // before the others had their turn. Let them call, too, and write once for all: with 64 calls in flight
+        // that is a third of the CPU time for each. Whoever is alone does not wait.
+        if batch.len() < pending.len() {
+            tokio::task::yield_now().await;
+            while let Ok(request) = requests.try_recv() {
+                batch.push(request);
+            }
+        }
         for (header, body) in batch.drain(..) {
             if let Err(error) = writer.queue(&header, body) {
                 pending.complete(header.seq, Err(error));

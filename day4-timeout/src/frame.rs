@@ -26,6 +26,8 @@ const PREFIX_LEN: usize = 4;
 /// How much room a read has at least. It fits hundreds of small messages, and it is what an idle
 /// connection holds.
 const READ_CHUNK: usize = 8 * 1024;
+/// A buffer that held a longer frame is not kept: an idle connection would be that large for ever.
+const KEPT_LEN: usize = 64 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
 const READ_AHEAD: usize = 1024 * 1024;
 /// Frames from this size on are not copied next to each other, but handed to the system in place.
@@ -114,7 +116,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         self.buf.advance(PREFIX_LEN);
         // Not a copy: the frame and the rest of the buffer share one allocation.
-        Ok(Parsed::Frame(self.buf.split_to(len).freeze()))
+        let frame = self.buf.split_to(len).freeze();
+        if len > KEPT_LEN {
+            self.buf = BytesMut::from(&self.buf[..]); // that allocation goes with the frame
+        }
+        Ok(Parsed::Frame(frame))
     }
 }
 

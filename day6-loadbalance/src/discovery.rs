@@ -105,8 +105,9 @@ impl Discovery for MultiServersDiscovery {
     /// Replaces the list. Servers that stay keep their weights, new ones have 1.
     fn update(&self, servers: Vec<Endpoint>) {
         let mut selector = self.selector();
+        let weights = selector.weights();
         let servers = servers.into_iter().map(|endpoint| {
-            let weight = selector.weight(&endpoint);
+            let weight = weights.get(&endpoint).copied().unwrap_or(1);
             (endpoint, weight)
         });
         let servers = without_duplicates(servers);

@@ -427,6 +427,32 @@ fn frames_that_arrive_together_are_read_together() {
     });
 }
 
+/// When a large frame has been read, its memory goes with it, and what arrived behind it stays.
+///
+/// A buffer grows to its largest frame. If it is kept, ten thousand idle connections that have once sent a
+/// megabyte hold ten gigabytes.
+///
+/// Hint: the stream of this test notes how large a buffer it is given to fill.
+#[test]
+fn the_memory_of_a_large_frame_is_not_kept() {
+    run(async || {
+        let large = frame(vec![7; 4 * 1024 * 1024]);
+        let behind = frame("behind it");
+        let io = Pieces::new([&large[..], &behind[..6], &behind[6..]].map(Vec::from));
+        let largest_buffer = Arc::clone(&io.largest_buffer);
+        let mut reader = FrameReader::new(io, DEFAULT_MAX_FRAME_LEN);
+        let read = within("the large frame", reader.read()).await.unwrap();
+        assert!(read.as_deref() == Some(&large[4..]));
+        drop(read);
+
+        largest_buffer.store(0, SeqCst);
+        let read = within("the frame behind it", reader.read()).await.unwrap();
+        assert_eq!(read.as_deref(), Some(b"behind it".as_slice()));
+        let largest = largest_buffer.load(SeqCst);
+        assert!(largest <= 256 * 1024, "a buffer of {largest} bytes was kept for a frame of 9 bytes");
+    });
+}
+
 /// `discard` throws away what arrives until the stream ends, or until its limit is reached.
 ///
 /// A socket that is closed with unread bytes drops what we sent last, so whoever wants a last word to be read

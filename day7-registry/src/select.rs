@@ -7,6 +7,7 @@
 //! ConsistentHash(key)  the same key, the same server; a server that leaves takes only its own keys along
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -102,10 +103,10 @@ impl Selector {
         self.ring = None;
     }
 
-    /// The weight of a server in the list, or 1.
-    pub(crate) fn weight(&self, endpoint: &Endpoint) -> u32 {
-        let server = self.servers.iter().find(|server| server.endpoint == *endpoint);
-        server.and_then(|server| server.weight.try_into().ok()).unwrap_or(1)
+    /// The weights of the servers in the list.
+    pub(crate) fn weights(&self) -> HashMap<&Endpoint, u32> {
+        let weight = |server: &Weighted| server.weight.try_into().unwrap_or(1);
+        self.servers.iter().map(|server| (&server.endpoint, weight(server))).collect()
     }
 
     /// Chooses a server; `None` if there are none.
@@ -156,7 +157,8 @@ impl Selector {
             ring.sort_unstable();
             ring
         });
-        let after = ring.partition_point(|(point, _)| *point < hash(key));
+        let key = hash(key);
+        let after = ring.partition_point(|(point, _)| *point < key);
         ring[after % ring.len()].1
     }
 }

@@ -145,8 +145,10 @@ fn replacement(day: u8, function: &Found, source: &str) -> String {
         How::Future => vec![format!("async {{ {todo} }}")],
         How::Iterator => vec![format!("{todo};"), "std::iter::empty() // for its type only".to_owned()],
         How::Drop => vec![
-            "// The `if` is for the exercise only: a second panic would end the whole test program.".to_owned(),
-            "// Take it out with the `todo!`. A real `drop` has its work to do during a panic, too.".to_owned(),
+            "// The `if` is for the exercise only: a second panic would end the whole test program."
+                .to_owned(),
+            "// Take it out with the `todo!`. A real `drop` has its work to do during a panic, too."
+                .to_owned(),
             "if !std::thread::panicking() {".to_owned(),
             format!("    {todo}"),
             "}".to_owned(),
