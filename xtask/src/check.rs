@@ -66,7 +66,7 @@ pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
         let seen = snapshot(root, day);
         let stop = AtomicBool::new(false);
         if paint.colours {
-            print!("\x1b[2J\x1b[H"); // an empty screen; what was on it can be scrolled to
+            out!("\x1b[2J\x1b[H"); // an empty screen; what was on it can be scrolled to
         }
         thread::scope(|scope| {
             // What is saved while the suite runs begins it anew.
@@ -77,10 +77,10 @@ pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
                 stop.store(true, Ordering::Relaxed);
             });
             if let Err(error) = ladder(root, day, hint, paint, &|| stop.load(Ordering::Relaxed)) {
-                println!("error: {error:#}");
+                outln!("error: {error:#}");
             }
             if !looking.is_finished() {
-                println!("\n{}", paint.dim(&format!("Watching {}. Ctrl-C ends it.", day.name)));
+                outln!("\n{}", paint.dim(&format!("Watching {}. Ctrl-C ends it.", day.name)));
             }
         });
     }
@@ -105,7 +105,7 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
         match run(root, day, &own, NEVER)? {
             Err(broken) => {
                 passed = false;
-                println!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
+                outln!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
             }
             Ok(ran) => {
                 let total: usize = ran.iter().map(|ran| ran.findings.len()).sum();
@@ -113,11 +113,11 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
                 let count = all.iter().filter(|(_, step)| *step == Step::Passed).count();
                 let score = format!("{count:>3} of {total}");
                 match all.iter().find(|(_, step)| *step != Step::Passed) {
-                    None => println!("{name} {}", paint.green(&score)),
+                    None => outln!("{name} {}", paint.green(&score)),
                     Some((test, step)) => {
                         passed = false;
-                        println!("{name} {}  {}", paint.bold(&score), word(*step));
-                        println!("{:17}            {test}", "");
+                        outln!("{name} {}  {}", paint.bold(&score), word(*step));
+                        outln!("{:17}            {test}", "");
                     }
                 }
             }
@@ -148,7 +148,7 @@ fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> R
     let own = names.pop().unwrap_or_default();
     let ran = match run(root, day, &[&own], stop)? {
         Err(broken) => {
-            println!("{}", show_broken(day, &broken, paint));
+            outln!("{}", show_broken(day, &broken, paint));
             return Ok(false);
         }
         Ok(ran) => ran,
@@ -158,7 +158,7 @@ fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> R
     };
     let chapter = Chapter::read(root, day);
     let ladder = Ladder { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
-    print!("{}", ladder.show(paint, hint));
+    out!("{}", ladder.show(paint, hint));
     Ok(ladder.first().is_none() && earlier(root, day, &names, paint, stop)?)
 }
 
@@ -170,7 +170,7 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let ran = match run(root, day, &names, stop)? {
         Err(broken) => {
-            println!("{}", show_broken(day, &broken, paint));
+            outln!("{}", show_broken(day, &broken, paint));
             return Ok(false);
         }
         Ok(ran) => ran,
@@ -178,7 +178,7 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
     if stop() {
         return Ok(false);
     }
-    println!("\nThe suites of the days before, on {}:\n", day.name);
+    outln!("\nThe suites of the days before, on {}:\n", day.name);
     let mut passed = true;
     for ran in &ran {
         let steps: Vec<(&str, Step)> = ran.steps().collect();
@@ -186,13 +186,13 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
             steps.iter().filter(|(_, step)| *step != Step::Passed).map(|(test, _)| *test).collect();
         let score = format!("{:>3} of {}", steps.len() - broken.len(), steps.len());
         let score = if broken.is_empty() { paint.green(&score) } else { paint.red(&score) };
-        println!("  {:17} {score}", ran.suite.name);
-        broken.iter().take(MAX_NAMES).for_each(|test| println!("    {test}"));
+        outln!("  {:17} {score}", ran.suite.name);
+        broken.iter().take(MAX_NAMES).for_each(|test| outln!("    {test}"));
         if broken.len() > MAX_NAMES {
-            println!("    … and {} more", broken.len() - MAX_NAMES);
+            outln!("    … and {} more", broken.len() - MAX_NAMES);
         }
         if !broken.is_empty() {
-            println!("    {}", paint.dim(&format!("cargo test -p {} --test {}", day.name, ran.suite.name)));
+            outln!("    {}", paint.dim(&format!("cargo test -p {} --test {}", day.name, ran.suite.name)));
         }
         passed &= broken.is_empty();
     }

@@ -50,8 +50,8 @@ impl Fate {
 pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
     let mut notes = Vec::new();
     let mut failures = Vec::new();
-    println!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
-    println!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
+    outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
+    outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
     for day in DAYS.iter().filter(|day| only.is_none_or(|only| only == day.number)) {
         if !day.exists(root) {
             notes.push(format!("{} is skipped: it does not exist yet", day.name));
@@ -77,17 +77,17 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
     if let (Some(only), [note]) = (only, &notes[..]) {
         bail!("day {only} cannot be shown: {note}");
     }
-    println!();
+    outln!();
     for note in notes {
-        println!("note: {note}");
+        outln!("note: {note}");
     }
     for failure in &failures {
-        println!("FAIL {failure}");
+        outln!("FAIL {failure}");
     }
     match failures.len() {
-        0 => println!("Each day differs from the day before by its lesson only."),
-        1 => println!("1 failure"),
-        n => println!("{n} failures"),
+        0 => outln!("Each day differs from the day before by its lesson only."),
+        1 => outln!("1 failure"),
+        n => outln!("{n} failures"),
     }
     Ok(failures.is_empty())
 }
@@ -140,7 +140,7 @@ fn print(day: &Day, comparison: &Comparison) {
         files.map(|(path, _)| path.as_str()).collect()
     };
     let (new, changed) = (of(Fate::New), of(Fate::Changed));
-    println!(
+    outln!(
         "{:17} {:>5} {:>8} {:>5}   {}   {}",
         day.name,
         new.len(),
@@ -151,7 +151,7 @@ fn print(day: &Day, comparison: &Comparison) {
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
         for line in screen::wrap(paths, 88) {
-            println!("    {sign} {line}");
+            outln!("    {sign} {line}");
         }
     }
 }

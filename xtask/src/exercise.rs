@@ -184,32 +184,32 @@ fn print(day: &Day, exercise: &Exercise, order: &[String], commit: &str) {
         order.iter().map(|path| (path, of(path))).filter(|(_, functions)| !functions.is_empty()).collect();
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let (count, name) = (exercise.to_write().count(), day.name);
-    println!(
+    outln!(
         "{name} is an exercise now: {} to write, in {}.\n",
         plural(count, "function"),
         plural(files.len(), "file")
     );
     let mut changed = false;
     for (path, functions) in &files {
-        println!("{path}: {}", functions.len());
+        outln!("{path}: {}", functions.len());
         let mark = |function: &&Function| if function.changed { "~" } else { "" };
         let names: Vec<String> =
             functions.iter().map(|function| format!("{}{}", mark(function), function.name)).collect();
         changed |= functions.iter().any(|function| function.changed);
         for line in wrap(names.iter().map(String::as_str), 100) {
-            println!("    {line}");
+            outln!("    {line}");
         }
     }
-    println!();
+    outln!();
     if let Some(before) = day.before().filter(|_| changed) {
-        println!("~ is changed; what it was yesterday is in {}/src.", before.name);
+        outln!("~ is changed; what it was yesterday is in {}/src.", before.name);
     }
     for function in &exercise.functions {
         if let Some(why) = function.given {
-            println!("Given: {} in {}; {why}.", function.name, function.path);
+            outln!("Given: {} in {}; {why}.", function.name, function.path);
         }
     }
-    println!("Docs and signatures say what is wanted, in this order of files; the suite checks it.\n");
+    outln!("Docs and signatures say what is wanted, in this order of files; the suite checks it.\n");
 
     let first = files.first().map(|(path, _)| format!("{name}/{path}")).unwrap_or_default();
     let commands = [
@@ -220,8 +220,8 @@ fn print(day: &Day, exercise: &Exercise, order: &[String], commit: &str) {
     ];
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, what) in commands {
-        println!("  {command:width$}    {what}");
+        outln!("  {command:width$}    {what}");
     }
-    println!("\nIf you commit on the way, say where the solution is: git diff -R {commit} {first}");
-    println!("and git restore --source {commit} {name}");
+    outln!("\nIf you commit on the way, say where the solution is: git diff -R {commit} {first}");
+    outln!("and git restore --source {commit} {name}");
 }

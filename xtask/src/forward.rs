@@ -67,7 +67,7 @@ pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> 
     }
     let changes = changes(root, day, rev, all)?;
     if changes.is_empty() {
-        println!("{}: nothing has changed since {rev}", day.name);
+        outln!("{}: nothing has changed since {rev}", day.name);
         return Ok(true);
     }
     let mut conflicts = Vec::new();
@@ -75,14 +75,14 @@ pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> 
         for change in &changes {
             let outcome = forward(root, day, later, change, rev)
                 .with_context(|| format!("{}/{}", later.name, change.path))?;
-            println!("{:<17} {:<32} {}", later.name, change.path, outcome.word());
+            outln!("{:<17} {:<32} {}", later.name, change.path, outcome.word());
             if let Outcome::Conflict(why) = outcome {
                 conflicts.push(format!("{}/{}: {why}", later.name, change.path));
             }
         }
     }
     for conflict in &conflicts {
-        eprintln!("CONFLICT {conflict}");
+        errln!("CONFLICT {conflict}");
     }
     Ok(conflicts.is_empty())
 }

@@ -94,11 +94,11 @@ impl Lab {
 /// As [`load`].
 pub(crate) fn list(root: &Path, day: &Day) -> Result<bool> {
     let (number, labs) = (day.number, load(root, day)?);
-    println!("Day {number}: each lab breaks {} in one place. Which test will fail, and why?\n", day.name);
+    outln!("Day {number}: each lab breaks {} in one place. Which test will fail, and why?\n", day.name);
     for (index, lab) in labs.iter().enumerate() {
-        println!("{:4}  {}", index + 1, lab.title);
+        outln!("{:4}  {}", index + 1, lab.title);
     }
-    println!("\ncargo xtask lab {number} K   breaks it; git restore heals it");
+    outln!("\ncargo xtask lab {number} K   breaks it; git restore heals it");
     Ok(true)
 }
 
@@ -120,28 +120,34 @@ pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
     }
     let healthy = fs::read_to_string(root.join(&file)).with_context(|| file.clone())?;
     let broken = lab.apply(&healthy).with_context(|| {
-        format!("lab {number} of day {} does not fit: the file is not the course's solution", day.number)
+        format!(
+            "lab {number} of day {0} does not fit: {file} is not the course's solution.\n\
+             To get that back, find its commit with `git log --oneline -- {1}`, take it with \
+             `git restore --source COMMIT {1}`, and commit it; your own stays in the history.\n\
+             What does not fit",
+            day.number, day.name
+        )
     })?;
     fs::write(root.join(&file), &broken).with_context(|| file.clone())?;
 
-    println!("Day {}, lab {number}: {}\n", day.number, lab.title);
+    outln!("Day {}, lab {number}: {}\n", day.number, lab.title);
     print_change(&file, &healthy, &broken);
     let number = format!("{} {number}", day.number);
     let suite = format!("cargo test -p {} --test {}", day.name, day.ident());
-    println!("\nWhich test will fail, and why? Decide first, then look:\n");
+    outln!("\nWhich test will fail, and why? Decide first, then look:\n");
     for (command, what) in [
         (format!("cargo xtask check {}", day.number), "the day's suite, step by step"),
         (suite, "the same, as cargo shows it"),
         (format!("cargo xtask lab {number} --answer"), "the test, and why"),
         (format!("git restore {file}"), "heals it"),
     ] {
-        println!("  {command:<48}  {what}");
+        outln!("  {command:<48}  {what}");
     }
     let status = git::text(root, &["status", "--porcelain", "--", day.name])?;
     let others: Vec<_> = status.lines().filter(|line| !line.ends_with(&file)).collect();
     if !others.is_empty() {
-        println!("\nnote: {} has other work that is not committed, perhaps another lab:", day.name);
-        println!("{}", others.join("\n"));
+        outln!("\nnote: {} has other work that is not committed, perhaps another lab:", day.name);
+        outln!("{}", others.join("\n"));
     }
     Ok(true)
 }
@@ -155,10 +161,10 @@ pub(crate) fn answer(root: &Path, day: &Day, number: usize) -> Result<bool> {
     let labs = load(root, day)?;
     let lab = pick(&labs, day, number)?;
     let (name, suite) = (day.name, day.ident());
-    println!("Day {}, lab {number}: {}\n", day.number, lab.title);
-    println!("{} fails.\n{}\n", lab.test, lab.why.trim());
-    println!("  {name}/tests/{suite}.rs:{} says what it wants, and why", line_of(root, day, lab)?);
-    println!("  cargo test -p {name} --test {suite} -- --exact {}", lab.test);
+    outln!("Day {}, lab {number}: {}\n", day.number, lab.title);
+    outln!("{} fails.\n{}\n", lab.test, lab.why.trim());
+    outln!("  {name}/tests/{suite}.rs:{} says what it wants, and why", line_of(root, day, lab)?);
+    outln!("  cargo test -p {name} --test {suite} -- --exact {}", lab.test);
     Ok(true)
 }
 
@@ -181,10 +187,10 @@ fn print_change(file: &str, before: &str, after: &str) {
     let start = before.iter().zip(&after).take_while(|(old, new)| old == new).count();
     let rest = (&before[start..], &after[start..]);
     let same_end = rest.0.iter().rev().zip(rest.1.iter().rev()).take_while(|(old, new)| old == new).count();
-    println!("{file}:{}", start + 1);
+    outln!("{file}:{}", start + 1);
     for (sign, lines) in [("-", rest.0), ("+", rest.1)] {
         for line in &lines[..lines.len() - same_end] {
-            println!("{}", format!("  {sign} {line}").trim_end());
+            outln!("{}", format!("  {sign} {line}").trim_end());
         }
     }
 }

@@ -108,9 +108,9 @@ impl Ladder<'_> {
         };
         line(text, &format!("{head} {}", paint.bold(&test.name)));
         line(text, "");
-        if !hint {
-            fact(text, paint, "wants", &wrap(first_sentence(&test.doc).split_whitespace(), WIDTH - INDENT));
-        }
+        let doc = without_links(&test.doc);
+        let (wants, more) = first_sentence(&doc);
+        fact(text, paint, "wants", &wrap(wants.split_whitespace(), WIDTH - INDENT));
         for (name, lines) in [("reason", &finding.reason), ("then", &finding.then)] {
             let lines: Vec<String> = lines.iter().flat_map(|line| wrap_values(line)).collect();
             fact(text, paint, name, &lines);
@@ -122,7 +122,7 @@ impl Ladder<'_> {
         fact(text, paint, "chapter", &self.places(test));
         if hint {
             line(text, "");
-            for paragraph in test.doc.split("\n\n") {
+            for paragraph in more.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
                 let lines = wrap(paragraph.split_whitespace(), WIDTH - 2);
                 lines.iter().for_each(|shown| line(text, &format!("  {shown}")));
                 line(text, "");
@@ -182,15 +182,36 @@ fn wrap_values(line: &str) -> Vec<String> {
     lines
 }
 
-/// The first sentence of a doc comment.
-fn first_sentence(doc: &str) -> &str {
+/// A doc comment as people read it: `` [`name`] `` is a link for rustdoc, and a name in backticks for them.
+fn without_links(doc: &str) -> String {
+    let mut text = String::new();
+    let mut rest = doc;
+    while let Some((before, after)) = rest.split_once("[`") {
+        let (name, behind) = after.split_once('`').unwrap_or((after, ""));
+        let Some(behind) = behind.strip_prefix(']') else {
+            // Only a bracket before code, as in a list.
+            text += before;
+            text += "[`";
+            rest = after;
+            continue;
+        };
+        // The address, if it has one.
+        let address = behind.strip_prefix('(').and_then(|address| address.split_once(')'));
+        text += &format!("{before}`{name}`");
+        rest = address.map_or(behind, |(_, behind)| behind);
+    }
+    text + rest
+}
+
+/// The first sentence of a doc comment, and what follows it.
+fn first_sentence(doc: &str) -> (&str, &str) {
     let paragraph = doc.split("\n\n").next().unwrap_or_default();
     let end = paragraph.match_indices(['.', '?', '!']).find(|(index, mark)| {
         let rest = &paragraph[index + mark.len()..];
         let next = rest.trim_start().chars().next();
         rest.is_empty() || (rest.starts_with([' ', '\n']) && next.is_some_and(|c| !c.is_lowercase()))
     });
-    end.map_or(paragraph, |(index, mark)| &paragraph[..index + mark.len()])
+    doc.split_at(end.map_or(paragraph.len(), |(index, mark)| index + mark.len()))
 }
 
 #[cfg(test)]
@@ -296,16 +317,15 @@ Add --hint to read why, and a hint.
     }
 
     #[test]
-    fn a_hint_is_the_whole_doc_comment() {
+    fn a_hint_is_the_rest_of_the_doc_comment() {
         let text = show(
             [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::Hung, &[])],
             true,
         );
         assert!(text.contains("1 of 3 passed, 1 hung, 1 not yet reached"));
         assert!(text.contains("The next step: a_frame\n"));
-        assert!(text.ends_with(
-            "\n\n  A frame is its length and its payload. Then more.\n\n  Hint: `to_be_bytes`.\n\n"
-        ));
+        assert!(text.contains("\n  wants    A frame is its length and its payload.\n  reason "), "{text}");
+        assert!(text.ends_with("\n\n  Then more.\n\n  Hint: `to_be_bytes`.\n\n"), "{text}");
     }
 
     #[test]
@@ -316,10 +336,21 @@ Add --hint to read why, and a hint.
 
     #[test]
     fn a_sentence_ends_where_the_next_one_begins() {
-        assert_eq!(first_sentence("It is e.g. this.\nThen that."), "It is e.g. this.");
-        assert_eq!(first_sentence("Is `a.b` one? Yes."), "Is `a.b` one?");
-        assert_eq!(first_sentence("One line: 0.5 of it\n\nMore."), "One line: 0.5 of it");
-        assert_eq!(first_sentence(""), "");
+        assert_eq!(first_sentence("It is e.g. this.\nThen that."), ("It is e.g. this.", "\nThen that."));
+        assert_eq!(first_sentence("Is `a.b` one? Yes."), ("Is `a.b` one?", " Yes."));
+        assert_eq!(first_sentence("One line: 0.5 of it\n\nMore."), ("One line: 0.5 of it", "\n\nMore."));
+        assert_eq!(first_sentence(""), ("", ""));
+    }
+
+    #[test]
+    fn a_link_of_rustdoc_is_read_as_a_name() {
+        for (doc, text) in [
+            ("At most [`MAX_BROADCAST`] calls, see [`Pool`].", "At most `MAX_BROADCAST` calls, see `Pool`."),
+            ("As [`call`](Client::call) does.", "As `call` does."),
+            ("A list: [`a`, `b`], `[1, 2]`, and [`", "A list: [`a`, `b`], `[1, 2]`, and [`"),
+        ] {
+            assert_eq!(without_links(doc), text);
+        }
     }
 
     #[test]

@@ -16,13 +16,17 @@
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
 //! another day). [`tree`] holds a day's files in memory, [`checks`] and [`readme`] say what is wrong with
 //! them. [`suites`] reads the suites, [`runner`] builds and runs them. [`blank`] takes the bodies of functions
-//! out, [`variants`] gives them several.
+//! out, [`variants`] gives them several. [`screen`] writes what people read.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
+
+#[macro_use]
+mod screen; // first, as its macros are known only below
 
 mod blank;
 mod carry;
@@ -43,7 +47,6 @@ mod prove_labs;
 mod readme;
 mod runner;
 mod scratch;
-mod screen;
 mod soak;
 mod suites;
 mod tree;
@@ -168,7 +171,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            errln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

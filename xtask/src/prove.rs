@@ -98,7 +98,7 @@ pub(crate) fn build<'a>(
     report: &mut Report,
 ) -> Result<Built<'a>> {
     let start = Instant::now();
-    eprintln!("building {what}");
+    errln!("building {what}");
     let place = Place { root: &scratch.workspace, target_dir: Some(&scratch.target_dir) };
     let (mut programs, mut broken) = (Vec::new(), Vec::new());
     match runner::build(place, days, names, false, |_| {})? {
@@ -138,21 +138,26 @@ pub(crate) fn tail(output: &str) -> String {
 
 impl Report {
     fn print(&self, wanted: Wanted) {
-        println!();
+        outln!();
         for (what, time) in &self.phases {
-            println!("{:>7.1} s  {what}", time.as_secs_f64());
+            outln!("{:>7.1} s  {what}", time.as_secs_f64());
         }
-        println!();
-        println!(
-            "{:>3}  {:>15}  {:>15}  {:>4}  {:>12}  {:>8}",
-            "", "own suite", "earlier suites", "", "", ""
-        );
-        println!(
+        outln!();
+        outln!("{:>3}  {:>15}  {:>15}  {:>4}  {:>12}  {:>8}", "", "own suite", "earlier suites", "", "", "");
+        outln!(
             "{:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>8}",
-            "day", "tests", "failing", "tests", "failing", "hung", "labs", "caught", "slowest"
+            "day",
+            "tests",
+            "failing",
+            "tests",
+            "failing",
+            "hung",
+            "labs",
+            "caught",
+            "slowest"
         );
         for (day, row) in &self.rows {
-            println!(
+            outln!(
                 "{day:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>6.1} s",
                 row.tests,
                 row.failing,
@@ -164,14 +169,14 @@ impl Report {
                 row.slowest.as_secs_f64()
             );
         }
-        println!();
+        outln!();
         for wrong in &self.wrong {
-            println!("FAIL {wrong}");
+            outln!("FAIL {wrong}");
         }
         match self.wrong.len() {
-            0 => println!("{}", wanted.proved()),
-            1 => println!("1 failure"),
-            n => println!("{n} failures"),
+            0 => outln!("{}", wanted.proved()),
+            1 => outln!("1 failure"),
+            n => outln!("{n} failures"),
         }
     }
 }

@@ -221,7 +221,7 @@ fn try_out(programs: &[Program], cases: &[Case<'_>], full: bool, report: &mut Re
     }
     for case in cases.iter().filter(|_| full) {
         let (failing, all) = failing.get(&(case.day.number, case.number)).copied().unwrap_or_default();
-        println!("{}: {failing} of {all} tests fail", case.name());
+        outln!("{}: {failing} of {all} tests fail", case.name());
     }
     report.phases.push((format!("tests with a lab: {}", tests.len()), start.elapsed()));
     Ok(())

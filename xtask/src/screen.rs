@@ -1,8 +1,33 @@
 //! What a tool writes to a terminal: colours, lines that fit, and a line that says how far it is.
 //!
 //! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
+//!
+//! The tools write with [`out!`], [`outln!`] and [`errln!`]. `println!` would panic as soon as nobody reads on, as
+//! in `cargo xtask days | head -1`; a lint keeps it out.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process;
+
+/// As `print!`; but if nobody reads on, the program ends, and says nothing.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::screen::write_out(format_args!($($text)*)) };
+}
+
+/// As `println!`; but if nobody reads on, the program ends, and says nothing.
+macro_rules! outln {
+    () => { $crate::screen::write_out(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::screen::write_out(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// As `eprintln!`; but what nobody can read is not missed.
+macro_rules! errln {
+    ($($text:tt)*) => { $crate::screen::write_err(format_args!($($text)*)) };
+}
+
+/// The exit code that a shell shows for a program which the signal SIGPIPE has ended. It is no success: what was
+/// asked for is not done.
+const NOBODY_READS: i32 = 141;
 
 /// Text for people is wrapped at this many columns.
 pub(crate) const WIDTH: usize = 80;
@@ -78,6 +103,29 @@ impl Drop for Status {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Writes to standard output: see [`out!`].
+pub(crate) fn write_out(text: Arguments<'_>) {
+    match io::stdout().write_fmt(text) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => nobody_reads(),
+        Err(error) => {
+            write_err(format_args!("error: cannot write to standard output: {error}"));
+            process::exit(1);
+        }
+    }
+}
+
+/// Writes a line to standard error: see [`errln!`].
+pub(crate) fn write_err(line: Arguments<'_>) {
+    // There is no other place to say that this cannot be said.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Ends the program, as nobody reads what it writes.
+pub(crate) fn nobody_reads() -> ! {
+    process::exit(NOBODY_READS)
 }
 
 /// The words in lines of at most `width` characters, as far as the words allow.

@@ -39,12 +39,12 @@ pub(crate) fn run(root: &Path, runs: u32, days: &[u8], load: bool) -> Result<boo
         bail!("there is no day to run yet");
     }
     let programs =
-        runner::build(Place { root, target_dir: None }, &days, &[], false, |line| eprintln!("{line}"))?;
+        runner::build(Place { root, target_dir: None }, &days, &[], false, |line| errln!("{line}"))?;
     let programs = programs.context("the suites do not build")?;
     let load = load.then(Load::start);
     let mut tallies = Vec::new();
     for program in &programs {
-        eprintln!("{} {}: {runs} runs", program.krate, program.target);
+        errln!("{} {}: {runs} runs", program.krate, program.target);
         tallies.push(soak(program, runs)?);
     }
     drop(load);
@@ -65,23 +65,28 @@ fn soak(program: &Program, runs: u32) -> Result<Tally> {
             None => format!("killed after {} s", LIMIT.as_secs()),
         };
         tally.failures += 1;
-        println!("FAIL {}, run {number}: {why}\n{}\n{output}", tally.name, program.path.display());
+        outln!("FAIL {}, run {number}: {why}\n{}\n{output}", tally.name, program.path.display());
     }
     Ok(tally)
 }
 
 fn print(tallies: &[Tally], runs: u32) {
     let width = tallies.iter().map(|tally| tally.name.len()).max().unwrap_or(0);
-    println!(
+    outln!(
         "{:width$}  {:>5}  {:>8}  {:>8}  {:>8}  {:>8}",
-        "suite", "runs", "failures", "fastest", "median", "slowest"
+        "suite",
+        "runs",
+        "failures",
+        "fastest",
+        "median",
+        "slowest"
     );
     for Tally { name, failures, times } in tallies {
         let mut times = times.clone();
         times.sort_by(f64::total_cmp);
         let at = |index: usize| times.get(index).map(|time| format!("{time:.2} s")).unwrap_or_default();
         let (fastest, median, slowest) = (at(0), at(times.len() / 2), at(times.len().saturating_sub(1)));
-        println!("{name:width$}  {runs:>5}  {failures:>8}  {fastest:>8}  {median:>8}  {slowest:>8}");
+        outln!("{name:width$}  {runs:>5}  {failures:>8}  {fastest:>8}  {median:>8}  {slowest:>8}");
     }
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::carry;
 use crate::course::Day;
-use crate::git;
+use crate::{git, screen};
 
 /// Path (such as `src/frame.rs`) to text.
 pub(crate) type Tree = BTreeMap<String, String>;
@@ -99,7 +99,9 @@ pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<(
         .context("cannot run git")?;
     match status.code() {
         Some(0 | 1) => Ok(()),
-        _ => bail!("git diff: {status}"),
+        // It was ended by a signal, and has written all it could: as in `… | head`, nobody reads on.
+        None => screen::nobody_reads(),
+        Some(_) => bail!("git diff: {status}"),
     }
 }
 

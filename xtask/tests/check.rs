@@ -144,6 +144,14 @@ fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
 }
 
 #[test]
+fn it_ends_quietly_when_nobody_reads_on() {
+    let course = course();
+    for args in [&["check"][..], &["check", "2"]] {
+        assert_eq!(course.xtask_unread(args), "", "{args:?}");
+    }
+}
+
+#[test]
 fn whatever_a_wrong_solution_does_it_fails_its_own_step_only() {
     let course = course();
     let bomb =

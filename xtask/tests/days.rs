@@ -73,6 +73,14 @@ fn the_diff_is_the_lesson_without_the_name() {
 }
 
 #[test]
+fn it_ends_quietly_when_nobody_reads_on() {
+    let course = course();
+    for args in [&["days"][..], &["days", "2"], &["days", "2", "--diff"]] {
+        assert_eq!(course.xtask_unread(args), "", "{args:?}");
+    }
+}
+
+#[test]
 fn a_file_that_the_day_does_not_teach_may_not_differ() {
     let course = course();
     course.write("day2-client/src/frame.rs", "//! As in day2_client, and more.\n");

@@ -123,6 +123,21 @@ fn a_lab_that_does_not_fit_changes_nothing() {
     course.commit();
     let ran = course.xtask(&["lab", "1", "1"]);
     assert!(!ran.ok && ran.says(&["lab 1 of day 1", "not the course's solution"]), "{}", ran.text);
+    assert!(ran.says(&["git log --oneline -- day1-codec"]), "{}", ran.text);
+
+    // As it says.
+    let first = course.git(&["rev-list", "--max-parents=0", "HEAD"]);
+    course.git(&["restore", "--source", first.trim(), "day1-codec"]);
+    course.commit();
+    assert!(course.xtask(&["lab", "1", "1"]).ok);
+}
+
+#[test]
+fn it_ends_quietly_when_nobody_reads_on() {
+    let course = course();
+    for args in [&["lab", "1"][..], &["lab", "1", "1"], &["lab", "1", "1", "--answer"]] {
+        assert_eq!(course.xtask_unread(args), "", "{args:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -71,6 +71,16 @@ impl Course {
     pub(crate) fn xtask(&self, args: &[&str]) -> Ran {
         // What it builds belongs into this course, wherever the tool itself was built.
         self.run(Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).env_remove("CARGO_TARGET_DIR"))
+    }
+
+    /// `cargo xtask … | true`: nobody reads what it writes. What it says on standard error.
+    pub(crate) fn xtask_unread(&self, args: &[&str]) -> String {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).current_dir(self.dir.path()).env("CARGO_TARGET_DIR", self.path("target"));
+        let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output();
+        String::from_utf8(output.unwrap().stderr).unwrap()
     }
 
     fn run(&self, command: &mut Command) -> Ran {
