@@ -135,6 +135,11 @@ pub(crate) fn allow_unused(lib: &str) -> Result<String> {
     Ok(format!("{}{line}{}", &lib[..end], &lib[end..]))
 }
 
+/// Whether this line of `src/lib.rs` is the one that [`allow_unused`] puts there, whatever its comment says.
+pub(crate) fn is_allow_unused(line: &str) -> bool {
+    line.starts_with("#![allow(unused)]")
+}
+
 /// The new body of a function, laid out as rustfmt would have it.
 fn replacement(day: u8, function: &Found, source: &str) -> String {
     let line = source[..function.body.end].rfind('\n').map_or(0, |newline| newline + 1);
@@ -547,6 +552,7 @@ fn same() { 1; }
         let allowed = format!("#![doc = include_str!(\"../README.md\")]\n{ALLOW}\n\npub mod codec;\n");
         assert_eq!(allow_unused(lib).unwrap(), allowed);
         assert_eq!(allow_unused(&allowed).unwrap(), allowed);
+        assert_eq!(allowed.lines().filter(|line| is_allow_unused(line)).count(), 1);
         let docs = "//! One.\n//! Two.\npub mod codec;\n";
         assert_eq!(allow_unused(docs).unwrap(), format!("//! One.\n//! Two.\n{ALLOW}\npub mod codec;\n"));
         assert_eq!(allow_unused("pub mod codec;\n").unwrap(), format!("{ALLOW}\npub mod codec;\n"));

@@ -19,6 +19,7 @@ use anyhow::{Result, bail};
 
 use crate::chapter::Chapter;
 use crate::course::{DAYS, Day};
+use crate::done;
 use crate::ladder::Ladder;
 use crate::panics::{Finding, Step};
 use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
@@ -142,7 +143,7 @@ fn must_exist(root: &Path, day: &Day) -> Result<()> {
     Ok(())
 }
 
-/// One round: the ladder, and the suites of the days before if all of it is passed.
+/// One round: the ladder; if all of it is passed, the suites of the days before; and if they are, what is left.
 fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> Result<bool> {
     let mut names = suites::names(root, day)?;
     let own = names.pop().unwrap_or_default();
@@ -159,7 +160,14 @@ fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> R
     let chapter = Chapter::read(root, day);
     let ladder = Ladder { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
     out!("{}", ladder.show(paint, hint));
-    Ok(ladder.first().is_none() && earlier(root, day, &names, paint, stop)?)
+    let passed = ladder.first().is_none() && earlier(root, day, &names, paint, stop)?;
+    if passed {
+        let lines = done::lines(root, day);
+        if !lines.is_empty() {
+            outln!("\n{}", lines.join("\n"));
+        }
+    }
+    Ok(passed)
 }
 
 /// The suites of the days before, a line for each. `false`: not all of it passed.

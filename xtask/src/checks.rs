@@ -113,6 +113,34 @@ pub(crate) fn readme(root: &Path, day: &Day, comparison: &Comparison) -> Vec<Str
     failures
 }
 
+/// The course's table says how much the day is: the lines of its diff, and the tests of its own suite. A course
+/// without a README promises nothing.
+pub(crate) fn promise(root: &Path, day: &Day, after: &Tree, comparison: &Comparison) -> Vec<String> {
+    let Ok(text) = std::fs::read_to_string(root.join("README.md")) else { return Vec::new() };
+    let Some(promise) = readme::promise(&text, day.name) else {
+        return vec![format!("README.md: the table of the days has no row for `{}`", day.name)];
+    };
+    let own = format!("tests/day{}_", day.number);
+    // A suite that is not Rust is a failure of its own.
+    let suites = after.iter().filter(|(path, _)| path.starts_with(&own));
+    let tests: usize =
+        suites.filter_map(|(path, text)| suites::parse(path, text).ok()).map(|suite| suite.tests.len()).sum();
+    let diff = readme::diff(comparison.lesson());
+    let mut failures = Vec::new();
+    if promise.diff != diff {
+        let told = promise.diff;
+        failures.push(format!("README.md: the diff of {} is {diff}, not {told}: mend the table", day.name));
+    }
+    if promise.tests != tests.to_string() {
+        let told = promise.tests;
+        failures.push(format!(
+            "README.md: {} has {tests} tests, not {told}: who changes a suite last mends the table",
+            day.name
+        ));
+    }
+    failures
+}
+
 /// What `check` shows of the day's own suite is there: each section names places of the chapter, each test
 /// says what it wants and gives a hint, and the tests that the chapter names exist.
 pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {

@@ -30,6 +30,18 @@ pub(crate) struct Comparison {
     pub(crate) counts: Counts,
 }
 
+impl Comparison {
+    /// Lines added to and removed from `src/` without the demo.
+    pub(crate) fn lesson(&self) -> (usize, usize) {
+        self.lines(|path| path.starts_with("src/") && path != "src/main.rs")
+    }
+
+    fn lines(&self, wanted: impl Fn(&str) -> bool) -> (usize, usize) {
+        let counts = self.counts.iter().filter(|(path, _)| wanted(path)).map(|(_, count)| count);
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    }
+}
+
 impl Fate {
     /// The word that a README uses for it.
     pub(crate) fn word(self) -> &'static str {
@@ -70,6 +82,7 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
                 print(day, &comparison);
                 wrong.extend(before.into_iter().flat_map(|before| checks::lesson(day, before, &comparison)));
                 wrong.extend(checks::readme(root, day, &comparison));
+                failures.extend(checks::promise(root, day, &after, &comparison));
             }
         }
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
@@ -146,8 +159,8 @@ fn print(day: &Day, comparison: &Comparison) {
         new.len(),
         changed.len(),
         of(Fate::Same).len(),
-        lines(comparison, |path| path.starts_with("src/") && path != "src/main.rs"),
-        lines(comparison, |_| true),
+        columns(comparison.lesson()),
+        columns(comparison.lines(|_| true)),
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
         for line in screen::wrap(paths, 88) {
@@ -156,8 +169,7 @@ fn print(day: &Day, comparison: &Comparison) {
     }
 }
 
-fn lines(comparison: &Comparison, wanted: impl Fn(&str) -> bool) -> String {
-    let counts = comparison.counts.iter().filter(|(path, _)| wanted(path)).map(|(_, count)| count);
-    let (added, removed) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+/// Lines added and removed, one under the other.
+fn columns((added, removed): (usize, usize)) -> String {
     format!("{:>7} {:>6}", format!("+{added}"), format!("-{removed}"))
 }

@@ -126,9 +126,8 @@ fn answer_key(root: &Path, day: &Day) -> Result<String> {
 fn befores(root: &Path, day: &Day, after: &Tree) -> Result<Vec<Tree>> {
     let Some(before) = day.before() else { return Ok(Vec::new()) };
     let mut trees = vec![tree::read(root, before)?];
-    let upstream = git::output(root, &["merge-base", "HEAD", "@{upstream}"])?;
-    let upstream = String::from_utf8_lossy(&upstream.stdout).trim().to_owned();
-    for rev in ["HEAD", &upstream].into_iter().filter(|rev| !rev.is_empty()) {
+    let upstream = git::upstream(root)?;
+    for rev in ["HEAD"].into_iter().chain(upstream.as_deref()) {
         let same = git::output(root, &["diff", "--quiet", rev, "--", before.name])?.status.success();
         if !same {
             trees.push(at(root, before, rev)?);
@@ -214,7 +213,7 @@ fn print(day: &Day, exercise: &Exercise, order: &[String], commit: &str) {
     let first = files.first().map(|(path, _)| format!("{name}/{path}")).unwrap_or_default();
     let commands = [
         (format!("cargo xtask check {}", day.number), "the suite as a ladder: what to write next"),
-        (format!("git diff -R {first}"), "the solution of a file: its lines have a +, yours a -"),
+        (git::show_solution(None, &first), "the solution of a file: its lines have a +, yours a -"),
         (format!("git restore {first}"), "the solution back, for a file"),
         (format!("git restore {name}"), "the solution back, for all of the day"),
     ];
@@ -222,6 +221,9 @@ fn print(day: &Day, exercise: &Exercise, order: &[String], commit: &str) {
     for (command, what) in commands {
         outln!("  {command:width$}    {what}");
     }
-    outln!("\nIf you commit on the way, say where the solution is: git diff -R {commit} {first}");
+    outln!(
+        "\nIf you commit on the way, say where the solution is: {}",
+        git::show_solution(Some(commit), &first)
+    );
     outln!("and git restore --source {commit} {name}");
 }

@@ -35,6 +35,7 @@ mod check;
 mod checks;
 mod course;
 mod days;
+mod done;
 mod exercise;
 mod forward;
 mod git;

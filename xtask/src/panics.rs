@@ -84,15 +84,15 @@ impl Finding {
         let (reason, place) = match own.or(last) {
             // What stands under this message is what the test goes on printing.
             Some(panic) if panic.message.starts_with(TOO_LATE) => {
-                (readable(panic.message.lines().next().unwrap_or_default()), None)
+                (readable(panic.message.lines().next().unwrap_or_default(), PLAIN), None)
             }
-            Some(panic) => (readable(&panic.message), panic.shown_place(krate)),
+            Some(panic) => (panic.readable(krate), panic.shown_place(krate)),
             None if hung => (vec![format!("it was still running after {seconds} s, and was ended")], None),
             None => (vec![without_panic(&outcome.output)], None),
         };
         let then = own.and(last).filter(|last| Some(*last) != own);
         let then = match then {
-            Some(panic) => readable(&panic.message),
+            Some(panic) => panic.readable(krate),
             None if own.is_some() && hung => vec![format!("it was still running after {seconds} s")],
             None => Vec::new(),
         };
@@ -101,6 +101,14 @@ impl Finding {
 }
 
 impl Panic {
+    /// The message for people. The suites compare what came with what is wanted, in this order; who writes a
+    /// comparison elsewhere may do as they like.
+    fn readable(&self, krate: &str) -> Vec<String> {
+        let in_tests = self.place.starts_with(&format!("{krate}/tests/"));
+        let names = if in_tests && self.message.starts_with(EQUAL) { SUITES } else { PLAIN };
+        readable(&self.message, names)
+    }
+
     /// The standard library only reports such a panic, as `panic in a destructor during cleanup`.
     fn is_std(&self) -> bool {
         self.place.contains("/library/")
@@ -154,8 +162,15 @@ fn without_column(place: &str) -> &str {
     place.rsplit_once(':').map_or(place, |(place, _)| place)
 }
 
-/// A panic's message for people.
-fn readable(message: &str) -> Vec<String> {
+/// How the message of `assert_eq!` begins.
+const EQUAL: &str = "assertion `left == right` failed";
+
+/// What the two values of a comparison are called, of one width: by the compiler, and in a suite.
+const PLAIN: [&str; 2] = [" left", "right"];
+const SUITES: [&str; 2] = ["  came", "wanted"];
+
+/// A panic's message for people, with these names for two values.
+fn readable(message: &str, names: [&str; 2]) -> Vec<String> {
     let mut lines = message.lines().map(|line| line.split_once(AWAITED).map_or(line, |(what, _)| what));
     let first = lines.next().unwrap_or_default();
     let rest: Vec<&str> = lines.collect();
@@ -168,7 +183,7 @@ fn readable(message: &str) -> Vec<String> {
             _ => "these do not match",
         };
         let words = if words.is_empty() { plain } else { words };
-        return [cut(words)].into_iter().chain(values(&rest)).collect();
+        return [cut(words)].into_iter().chain(values(&rest, names)).collect();
     }
     let mut shown: Vec<String> = [first].into_iter().chain(rest).map(cut).collect();
     shown.retain(|line| !line.trim().is_empty());
@@ -180,7 +195,7 @@ fn readable(message: &str) -> Vec<String> {
 }
 
 /// The lines `  left: …` and ` right: …`, cut so that the difference is seen. A value may have several lines.
-fn values(lines: &[&str]) -> Vec<String> {
+fn values(lines: &[&str], [first, second]: [&str; 2]) -> Vec<String> {
     let right = lines.iter().position(|line| line.starts_with(" right: ")).unwrap_or(lines.len());
     let join = |lines: &[&str]| lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
     let (left, right) = (join(&lines[..right]), join(&lines[right..]));
@@ -192,7 +207,7 @@ fn values(lines: &[&str]) -> Vec<String> {
         let text: String = text.chars().skip(skip).collect();
         cut(&format!("{name}: {dots}{text}"))
     };
-    vec![value(" left", left), value("right", right)]
+    vec![value(first, left), value(second, right)]
 }
 
 fn cut(line: &str) -> String {
@@ -229,7 +244,7 @@ mod tests {
         finding(Verdict::Failed, output)
     }
 
-    const EQUAL: &str = "\nrunning 1 test\n
+    const UNEQUAL: &str = "\nrunning 1 test\n
 thread '<unnamed>' (30470) panicked at day2-client/tests/day2_client.rs:185:37:
 assertion `left == right` failed: the queue 3
   left: \"abc\\nd\"
@@ -242,16 +257,21 @@ failures:
 
     #[test]
     fn values_that_differ_stand_under_each_other() {
-        let found = failed(EQUAL);
+        let found = failed(UNEQUAL);
         assert_eq!(found.step, Step::Failed);
-        assert_eq!(found.reason, ["the queue 3", " left: \"abc\\nd\"", "right: \"abd\""]);
+        assert_eq!(found.reason, ["the queue 3", "  came: \"abc\\nd\"", "wanted: \"abd\""]);
         assert_eq!(found.place.as_deref(), Some("day2-client/tests/day2_client.rs:185"));
+
+        // Nobody knows which of the two is wanted, or the one is wanted not to be the other.
+        let plain = ["the queue 3", " left: \"abc\\nd\"", "right: \"abd\""];
+        assert_eq!(failed(&UNEQUAL.replace("/tests/day2_client", "/src/pending")).reason, plain);
+        assert_eq!(failed(&UNEQUAL.replace("left ==", "left !=")).reason, plain);
 
         let long = "x".repeat(100);
         let message = format!("assertion `left == right` failed\n  left: {long}a\n right: {long}b");
         let dots = format!("…{}", "x".repeat(12));
         let expected = ["these should be equal", &format!(" left: {dots}a"), &format!("right: {dots}b")];
-        assert_eq!(readable(&message), expected);
+        assert_eq!(readable(&message, PLAIN), expected);
     }
 
     #[test]
@@ -327,7 +347,7 @@ failures:
 
     #[test]
     fn long_messages_are_cut() {
-        let shown = readable(&format!("{}\n{}", "word ".repeat(100), "line\n\n".repeat(50)));
+        let shown = readable(&format!("{}\n{}", "word ".repeat(100), "line\n\n".repeat(50)), PLAIN);
         assert_eq!(shown.len(), MAX_LINES + 1);
         assert!(shown.iter().all(|line| line.chars().count() <= MAX_CHARS + 1));
     }

@@ -1,4 +1,4 @@
-//! The table "Files of today" in a day's README.
+//! The tables of the READMEs: "Files of today" in a day's, and "The seven days" in the course's.
 //!
 //! ```text
 //! ## Files of today
@@ -6,6 +6,12 @@
 //! | file | | what it is for |
 //! |---|---|---|
 //! | `src/pending.rs` | new | the calls in flight |
+//!
+//! ## The seven days
+//!
+//! | day | the one idea | files of the day | lines of the diff | tests |
+//! |---|---|---|---|---|
+//! | [2: `day2-client`](day2-client/README.md) | many calls | `client` | +500 | 31 |
 //! ```
 
 /// The heading that the table stands under.
@@ -28,6 +34,30 @@ pub(crate) fn files_of_today(readme: &str) -> Option<Vec<Row>> {
     lines.next()?;
     lines.next()?;
     Some(lines.map(|cells| row(&cells)).collect())
+}
+
+/// What the course's README says of a day.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Promise<'a> {
+    /// Such as `+494 −69`, or `+500`.
+    pub(crate) diff: &'a str,
+    pub(crate) tests: &'a str,
+}
+
+/// The row of the day of that name in the course's table, or `None` if there is none.
+pub(crate) fn promise<'a>(readme: &'a str, day: &str) -> Option<Promise<'a>> {
+    let name = format!("`{day}`");
+    let rows = readme.lines().map(str::trim).filter(|line| line.starts_with('|')).map(cells);
+    let mut rows = rows.filter(|cells| cells.first().is_some_and(|cell| cell.contains(&name)));
+    match rows.next()?[..] {
+        [_, _, _, diff, tests] => Some(Promise { diff, tests }),
+        _ => None,
+    }
+}
+
+/// Lines added and removed, as the course's table has them.
+pub(crate) fn diff((added, removed): (usize, usize)) -> String {
+    if removed == 0 { format!("+{added}") } else { format!("+{added} \u{2212}{removed}") }
 }
 
 fn cells(line: &str) -> Vec<&str> {
@@ -78,5 +108,16 @@ Two files.
         assert_eq!(files_of_today("# Day 2\n"), None);
         assert_eq!(files_of_today("## Files of today\n\nNone.\n"), None);
         assert_eq!(files_of_today("## Files of today\n| file | |\n|---|---|\n"), Some(vec![]));
+    }
+
+    #[test]
+    fn the_course_promises_lines_and_tests_of_each_day() {
+        let readme = "| day | | | lines | tests |\n|---|---|---|---|---|\n\
+                      | [1: `day1-codec`](x) | a | `b` | +7 | 4 |\n| [2: `day2-client`](x) | a | | +8 \u{2212}1 | 5 |\n\
+                      | `day3-service` | another table |\n";
+        assert_eq!(promise(readme, "day1-codec"), Some(Promise { diff: "+7", tests: "4" }));
+        assert_eq!(promise(readme, "day2-client"), Some(Promise { diff: &diff((8, 1)), tests: "5" }));
+        assert_eq!(promise(readme, "day3-service"), None);
+        assert_eq!(promise(readme, "day4-timeout"), None);
     }
 }

@@ -115,6 +115,46 @@ fn a_day_that_is_done_is_shown_with_the_days_before() {
 }
 
 #[test]
+fn after_the_last_step_it_says_what_is_left() {
+    let course = course();
+    course.write("day2-client/src/main.rs", "fn main() {}\n");
+    let lab = "title = 't'\nfile = 'src/lib.rs'\nfind = '2'\nreplace = '3'\ntest = 'four'\nwhy = 'w'\n";
+    course.write("xtask/labs/day2.toml", &format!("[[lab]]\n{lab}"));
+    course.write(".gitignore", "target\n");
+    course.commit();
+
+    // The course's own solution leaves nothing to do.
+    let ran = course.xtask(&["check", "2"]);
+    assert!(ran.ok && !ran.text.contains("git diff"), "{}", ran.text);
+    let more =
+        "the day's demo: cargo run -p day2-client; small defects, for you to find: cargo xtask lab 2\n";
+    assert!(ran.text.contains(&format!("\n\n{more}")), "{}", ran.text);
+
+    let own = LIB.replace("2 * n", "n + n").replacen('\n', "\n#![allow(unused)] // for the exercise\n", 1);
+    course.write("day2-client/src/lib.rs", &own);
+    let ran = course.xtask(&["check", "2"]);
+    assert!(ran.ok && ran.says(&["day2-client/src/lib.rs:2", "take that line out"]), "{}", ran.text);
+    assert!(ran.says(&["git diff -R day2-client/src ", "the course's solution"]), "{}", ran.text);
+    assert!(ran.says(&["  cargo run -p day2-client "]), "{}", ran.text);
+    assert!(ran.says(&["  cargo xtask lab 2 "]), "{}", ran.text);
+
+    // Who has committed still finds the solution in what was cloned.
+    course.git(&["branch", "course"]);
+    course.git(&["branch", "--quiet", "--set-upstream-to=course"]);
+    course.commit();
+    let commit = course.git(&["rev-parse", "--short", "course"]);
+    let compare = format!("git diff -R {} day2-client/src", commit.trim());
+    let ran = course.xtask(&["check", "2"]);
+    assert!(ran.ok && ran.says(&[&compare]), "{}", ran.text);
+    let diff = course.git(&compare.split(' ').skip(1).collect::<Vec<_>>());
+    assert!(diff.contains("\n-    n + n\n+    2 * n\n"), "{diff}");
+
+    course.write("day2-client/src/lib.rs", &own.replace("n + n", "todo!()"));
+    let ran = course.xtask(&["check", "2"]);
+    assert!(!ran.ok && !ran.text.contains("git diff") && !ran.text.contains("lab 2"), "{}", ran.text);
+}
+
+#[test]
 fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
     let course = course();
     let lib = LIB.replace("2 * n", "n + n + 1").replace("    n + 1\n", "    todo!(\"day 2: next\")\n");
@@ -123,7 +163,7 @@ fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
     assert!(!ran.ok);
     assert_has(&ran, "    FAILED  four\n    todo    one_more");
     assert!(ran.says(&["0 of 3 passed, 1 failed, 2 not yet reached"]), "{}", ran.text);
-    let facts = "  wants    Twice two is four.\n  reason   twice two\n            left: 5\n           right: 4\n  \
+    let facts = "  wants    Twice two is four.\n  reason   twice two\n             came: 5\n           wanted: 4\n  \
                  place    day2-client/tests/day2_client.rs:12\n           assert_eq!(day2_client::double(2), 4, \"twice two\");\n  \
                  test     day2-client/tests/day2_client.rs:11\n  chapter  day2-client/README.md:5 Numbers > Twice";
     assert_has(&ran, facts);

@@ -170,6 +170,24 @@ fn the_readme_says_what_the_diff_says() {
 }
 
 #[test]
+fn the_course_says_how_much_each_day_is() {
+    let course = course();
+    let table = "| day | idea | files | lines | tests |\n|---|---|---|---|---|\n\
+                 | [1: `day1-codec`](x) | a | b | +2 | 0 |\n| [2: `day2-client`](x) | a | b | +2 | 0 |\n";
+    course.write("README.md", table);
+    let ran = course.xtask(&["days"]);
+    assert!(ran.ok, "{}", ran.text);
+    for (from, to, words) in [
+        ("| +2 | 0 |\n| [2", "| +3 | 0 |\n| [2", ["day1-codec is +2, not +3", ""]),
+        ("| 0 |\n| [2", "| 7 |\n| [2", ["day1-codec has 0 tests, not 7", ""]),
+        ("| +2 | 0 |\n", "| +2 |\n", ["no row", "day1-codec"]),
+    ] {
+        course.write("README.md", &table.replacen(from, to, 1));
+        assert_only_failure(&course.xtask(&["days"]), &[&["README.md:"][..], &words].concat());
+    }
+}
+
+#[test]
 fn a_file_may_not_be_too_long() {
     let course = course();
     course.write_in(&DAYS, "src/frame.rs", &"//\n".repeat(300));
