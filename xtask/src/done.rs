@@ -15,8 +15,8 @@ pub(crate) fn lines(root: &Path, day: &Day) -> Vec<String> {
         has_labs.then(|| (format!("cargo xtask lab {}", day.number), "small defects, for you to find"));
     let more = demo.into_iter().chain(labs);
     let Some(compare) = comparison(root, day) else {
-        let more: Vec<String> = more.map(|(command, what)| format!("{what}: {command}")).collect();
-        return more.into_iter().reduce(|line, more| format!("{line}; {more}")).into_iter().collect();
+        let more: Vec<String> = more.map(|(command, what)| format!("{command} ({what})")).collect();
+        return if more.is_empty() { more } else { vec![format!("See also {}.", more.join(" and "))] };
     };
     let mut lines = Vec::new();
     let lib = fs::read_to_string(day.dir(root).join("src/lib.rs")).unwrap_or_default();

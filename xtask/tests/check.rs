@@ -126,8 +126,7 @@ fn after_the_last_step_it_says_what_is_left() {
     // The course's own solution leaves nothing to do.
     let ran = course.xtask(&["check", "2"]);
     assert!(ran.ok && !ran.text.contains("git diff"), "{}", ran.text);
-    let more =
-        "the day's demo: cargo run -p day2-client; small defects, for you to find: cargo xtask lab 2\n";
+    let more = "See also cargo run -p day2-client (the day's demo) and cargo xtask lab 2 (small defects, for you to find).\n";
     assert!(ran.text.contains(&format!("\n\n{more}")), "{}", ran.text);
 
     let own = LIB.replace("2 * n", "n + n").replacen('\n', "\n#![allow(unused)] // for the exercise\n", 1);
