@@ -2,7 +2,7 @@
 //!
 //! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
 //!
-//! The tools write with [`out!`], [`outln!`] and [`errln!`]. `println!` would panic as soon as nobody reads on, as
+//! The tools write with `out!`, `outln!` and `errln!`. `println!` would panic as soon as nobody reads on, as
 //! in `cargo xtask days | head -1`; a lint keeps it out.
 
 use std::fmt::Arguments;
@@ -105,7 +105,7 @@ impl Drop for Status {
     }
 }
 
-/// Writes to standard output: see [`out!`].
+/// Writes to standard output: see `out!`.
 pub(crate) fn write_out(text: Arguments<'_>) {
     match io::stdout().write_fmt(text) {
         Ok(()) => {}
@@ -117,7 +117,7 @@ pub(crate) fn write_out(text: Arguments<'_>) {
     }
 }
 
-/// Writes a line to standard error: see [`errln!`].
+/// Writes a line to standard error: see `errln!`.
 pub(crate) fn write_err(line: Arguments<'_>) {
     // There is no other place to say that this cannot be said.
     let _ = writeln!(io::stderr(), "{line}");
