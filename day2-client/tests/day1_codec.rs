@@ -1019,6 +1019,24 @@ fn a_last_word_reaches_a_peer_in_the_middle_of_a_long_write() {
         let goodbye = peer.read_message().await;
         assert_eq!(goodbye.seq(), 0);
         assert!(goodbye.error().contains("8388608"), "the limit is missing in {:?}", goodbye.error());
+
+        // The same, but the server is in the middle of a long write as well: nobody has read its reply yet.
+        let (client, io) = duplex(1024);
+        let text = "x".repeat(MAX_QUEUED_BYTES / 2); // not so much that the server stops reading
+        let answer = text.clone();
+        let server = Server::new(move |request: Request| {
+            std::future::ready(request.reply(&answer).map_err(anyhow::Error::from))
+        });
+        let _served = tokio::spawn(async move { server.serve_connection(io).await });
+        let mut peer = Peer { io: client };
+        peer.shake_hands_json().await;
+        peer.send(&json_message("Test.long", 1, json!(null))).await;
+        peer.send(&frame("no header")).await;
+        let written = within("a long write after a broken frame", peer.io.write_all(&too_long)).await;
+        written.expect("the server must take the rest, or the peer never reads the goodbye");
+        assert!(peer.read_message().await.value() == text, "the reply is another one");
+        assert_eq!(peer.read_message().await.seq(), 0, "the goodbye follows what was owed");
+        peer.expect_end().await;
     });
 }
 

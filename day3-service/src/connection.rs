@@ -46,10 +46,7 @@ where
     let (codec, _options) = match handshake::accept(&mut reader, &mut writer, &server.codecs).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            let last_words = async {
-                writer.shutdown().await.ok();
-                reader.discard(LINGER_BYTES).await;
-            };
+            let last_words = async { tokio::join!(writer.shutdown(), reader.discard(LINGER_BYTES)) };
             tokio::time::timeout(LINGER_TIME, last_words).await.ok();
             return Err(error);
         }
@@ -163,10 +160,8 @@ where
             }
             Ok(()) => {}
         }
-        let last_words = async {
-            self.writer.shutdown().await.ok();
-            self.reader.discard(LINGER_BYTES).await;
-        };
+        // Both at once: the client may read only when it has written all it has, and then old replies first.
+        let last_words = async { tokio::join!(self.writer.shutdown(), self.reader.discard(LINGER_BYTES)) };
         tokio::time::timeout(LINGER_TIME, last_words).await.ok();
     }
 }

@@ -58,13 +58,11 @@ impl<Io: AsyncRead + AsyncWrite> Dispatch<Io> {
         }
     }
 
-    /// Tells the server why this ends. It may be in the middle of a long write, and reads only after that.
+    /// Tells the server why this ends. It may be in the middle of a long write, and read only after that, our
+    /// requests first: so listen on meanwhile.
     async fn say_goodbye(&mut self, reason: String) {
-        let last_words = async {
-            self.writer.queue(&Header::goodbye(reason), Bytes::new()).ok();
-            self.writer.shutdown().await.ok();
-            self.reader.discard(GOODBYE_BYTES).await;
-        };
+        self.writer.queue(&Header::goodbye(reason), Bytes::new()).ok();
+        let last_words = async { tokio::join!(self.writer.shutdown(), self.reader.discard(GOODBYE_BYTES)) };
         tokio::time::timeout(GOODBYE_TIME, last_words).await.ok();
     }
 }

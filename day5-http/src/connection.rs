@@ -88,8 +88,8 @@ where
                     handshake::refuse(&mut writer, &error.to_string()).await.ok();
                 }
                 writer.shutdown().await.ok();
-                reader.discard(LINGER_BYTES).await;
             };
+            let last_words = async { tokio::join!(last_words, reader.discard(LINGER_BYTES)) };
             tokio::time::timeout(LINGER_TIME, last_words).await.ok();
             return Err(error);
         }
@@ -252,10 +252,8 @@ where
             }
             Ok(()) => {}
         }
-        let last_words = async {
-            self.writer.shutdown().await.ok();
-            self.reader.discard(LINGER_BYTES).await;
-        };
+        // Both at once: the client may read only when it has written all it has, and then old replies first.
+        let last_words = async { tokio::join!(self.writer.shutdown(), self.reader.discard(LINGER_BYTES)) };
         tokio::time::timeout(LINGER_TIME, last_words).await.ok();
     }
 }
