@@ -25,7 +25,8 @@ pub enum DiscoveryError {
     /// The list is known, and it is empty.
     #[error("no servers are available")]
     NoServers,
-    /// The list is not known yet, and cannot be had now.
+    /// The list is not known yet, and cannot be had now. If the time of a call is over before the list is
+    /// there, the source is [`Error::Timeout`](crate::Error::Timeout).
     #[error("the list of servers is not available: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

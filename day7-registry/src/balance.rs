@@ -168,7 +168,8 @@ impl<D: Discovery> BalancedClient<D> {
 }
 
 impl<D> Shared<D> {
-    /// Waits for the discovery, but not longer than the call may take.
+    /// Waits for the discovery, but not longer than the call may take. Out of time is
+    /// [`DiscoveryError::Unavailable`], with [`Error::Timeout`] as its source.
     pub(crate) async fn in_time<T>(
         &self,
         deadline: Instant,
@@ -190,7 +191,8 @@ impl<D> Shared<D> {
         connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
 
-    /// Calls on one connection. The outer error means that nothing was sent.
+    /// Calls on one connection. The outer error means that the call surely has not run: nothing of it was
+    /// sent. After an inner one it may have run, unless that is the refusal of a server that is leaving.
     pub(crate) async fn call_on<A, R>(
         &self,
         client: &Client,
@@ -208,8 +210,9 @@ impl<D> Shared<D> {
     }
 }
 
-/// When to turn to the next server: a hung one may have a part of the time that is left, never all of it.
-/// Its dialing goes on beside the call, for whoever comes next.
+/// When to turn to the next server. A hung one may have a part of the time that is left: with three servers
+/// left or more it is a third, with two a half, and the last has all of it (README, Limits). Its dialing goes
+/// on beside the call, for whoever comes next.
 fn share(deadline: Instant, servers_left: usize) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32

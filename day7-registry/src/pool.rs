@@ -76,6 +76,8 @@ impl Pool {
     /// The connection to a server: the one that is there, or a new one. Any number of callers that come
     /// while it is being dialed share the attempt, and its failure too.
     ///
+    /// A server that is not in the list is not dialed. Whoever asks for it gets the failure [`removed`].
+    ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
     pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
@@ -114,7 +116,8 @@ impl Pool {
         }
     }
 
-    /// How many servers are in the list.
+    /// How many servers are in the list, for the share of the first attempt: the list itself is asked for only
+    /// if that fails.
     pub(crate) fn listed(&self) -> usize {
         self.servers.borrow().len()
     }
@@ -133,6 +136,7 @@ impl Pool {
     }
 }
 
+/// What those get who want a server that has left the list, also if it leaves while it is dialed.
 fn removed() -> Arc<Error> {
     Arc::new(Error::Disconnected("the server was removed from the list".to_owned()))
 }

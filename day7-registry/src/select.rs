@@ -28,7 +28,8 @@ pub enum SelectMode {
     /// One after the other, each as often as its weight says, spread as evenly as possible.
     WeightedRoundRobin,
     /// The server that this key belongs to: good for servers that cache. Clients that have the same list
-    /// choose the same server.
+    /// choose the same server. In its text, `consistent-hash:KEY`, the key may have any characters, but there
+    /// must be one.
     ConsistentHash(Arc<str>),
 }
 
@@ -145,7 +146,8 @@ impl Selector {
         richest
     }
 
-    /// The server with the first point at or after the key's own, around the ring.
+    /// The server with the first point at or after the key's own, around the ring: exactly as in the README of
+    /// day 6, The wire.
     fn on_ring(&mut self, key: &str) -> usize {
         let servers = &self.servers;
         let ring = self.ring.get_or_insert_with(|| {
@@ -163,8 +165,8 @@ impl Selector {
     }
 }
 
-/// FNV-1a with a final mix. All clients must agree on it, in all versions; the standard library's hashers
-/// make no such promise.
+/// FNV-1a with a final mix, exactly as in the README of day 6, The wire. All clients must agree on it, in all
+/// versions; the standard library's hashers make no such promise.
 fn hash(text: &str) -> u64 {
     let fnv = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
