@@ -66,7 +66,7 @@ impl Drop for Shared {
 }
 
 impl Client {
-    /// Connects over TCP and shakes hands.
+    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`).
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses.
@@ -134,7 +134,8 @@ impl Client {
 
     /// Sends a call now, and returns a future of its reply to await later: the asynchronous `Go` of the seeds.
     ///
-    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already.
+    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already, or if as many requests wait to be
+    /// written: those of callers that gave up are written all the same.
     ///
     /// # Errors
     /// [`Error::Encode`], [`Error::FrameTooLarge`] and [`Error::Disconnected`] as [`call`](Client::call).
@@ -151,10 +152,9 @@ impl Client {
         // Register first: the reply may be back before `send` returns.
         let in_flight = shared.pending.register().await?;
         let header = Header { service_method: service_method.to_owned(), seq: in_flight.seq(), error: None };
-        // A connection that has just ended takes no more requests; the table knows why it ended.
-        if shared.outgoing.send((header, body)).await.is_err() {
-            shared.pending.fail_all("the connection has ended");
-        }
+        // If the queue is closed, the connection has just ended. This entry was made before that, so `fail_all`
+        // tells it why.
+        shared.outgoing.send((header, body)).await.ok();
         Ok(PendingCall { in_flight, client: self.clone(), reply: PhantomData })
     }
 

@@ -22,7 +22,7 @@ use crate::{Error, Header, MessageReader, MessageWriter};
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 const GOODBYE_BYTES: usize = 2 * DEFAULT_MAX_FRAME_LEN;
 
-/// A request on its way to the task.
+/// A request on its way to the task. The queue has room for [`DEFAULT_MAX_PENDING`] of them.
 pub(crate) type Outgoing = (Header, Bytes);
 
 /// The task that owns the stream.
@@ -92,7 +92,8 @@ async fn read_replies<R: AsyncRead + Unpin>(reader: &mut MessageReader<R>, pendi
     }
 }
 
-/// Writes the requests as they come: all that are there in one go. Returns why it cannot go on.
+/// Writes the requests as they come: all that are there in one go. A request that cannot be queued fails its
+/// own call. Returns why it cannot go on.
 async fn write_requests<W: AsyncWrite + Unpin>(
     writer: &mut MessageWriter<W>,
     pending: &Pending,

@@ -26,7 +26,8 @@ use crate::{Error, Message};
 /// The default limit for the calls that one client may have in flight. Further calls wait for their turn.
 pub const DEFAULT_MAX_PENDING: usize = 1024;
 
-/// How a call ended: with a message from the server, or without one.
+/// How a call ended: with a message from the server, or without one. A reply with an error is a message, too:
+/// `Ok`.
 pub type Outcome = Result<Message, Error>;
 
 /// The calls of one connection that wait for their replies.

@@ -70,7 +70,7 @@ impl Drop for Shared {
 }
 
 impl Client {
-    /// Connects over TCP and shakes hands.
+    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`).
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses,
@@ -167,8 +167,8 @@ impl Client {
 
     /// Sends a call now, and returns a future of its reply to await later: the asynchronous `Go` of the seeds.
     ///
-    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already. The time limit for the call
-    /// begins here.
+    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already, where one that was given up counts
+    /// until its cancel is about to be written. The time limit for the call begins here.
     ///
     /// # Errors
     /// [`Error::Encode`], [`Error::FrameTooLarge`], [`Error::Timeout`] and [`Error::Disconnected`] as
@@ -195,10 +195,10 @@ impl Client {
         // Register first: the reply may be back before `send` returns.
         let mut in_flight = shared.pending.register().await?;
         let header = Header { service_method: service_method.to_owned(), seq: in_flight.seq(), error: None };
-        match shared.outgoing.send(Outgoing::request(header, body)).await {
-            Ok(()) => in_flight.cancel_through(shared.outgoing.clone()),
-            // A connection that has just ended takes no more requests; the table knows why it ended.
-            Err(_) => shared.pending.fail_all("the connection has ended"),
+        // If the queue is closed, the connection has just ended. This entry was made before that, so `fail_all`
+        // tells it why.
+        if shared.outgoing.send(Outgoing::request(header, body)).await.is_ok() {
+            in_flight.cancel_through(shared.outgoing.clone());
         }
         Ok(in_flight)
     }

@@ -24,7 +24,8 @@ use crate::{Error, Header, MessageReader, MessageWriter};
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 const GOODBYE_BYTES: usize = 2 * DEFAULT_MAX_FRAME_LEN;
 
-/// A message on its way to the task.
+/// A message on its way to the task. The queue has room for a request and a cancel of each call that may be in
+/// flight.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     header: Header,
@@ -112,7 +113,8 @@ async fn read_replies<R: AsyncRead + Unpin>(reader: &mut MessageReader<R>, pendi
     }
 }
 
-/// Writes the requests as they come: all that are there in one go. Returns why it cannot go on.
+/// Writes the requests as they come: all that are there in one go. A request that cannot be queued fails its
+/// own call. Returns why it cannot go on.
 async fn write_requests<W: AsyncWrite + Unpin>(
     writer: &mut MessageWriter<W>,
     pending: &Pending,

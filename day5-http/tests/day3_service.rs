@@ -139,8 +139,8 @@ fn a_typed_method_is_called_by_name_in_both_codecs() {
     });
 }
 
-/// The same call written out by hand, so that a client in another language can make it too. The reply repeats
-/// the name and the number of the call.
+/// A call that is written out by hand in JSON is answered, so a client in another language can make it too. The
+/// reply repeats the name and the number of the call.
 ///
 /// Hint: nothing to do: `Request::decode` and `Request::reply` know the connection's codec, the name and the
 /// number.
@@ -192,8 +192,8 @@ fn the_macro_gives_what_the_builder_gives_by_hand() {
     });
 }
 
-/// What a reader of the table sees: every method, sorted by name, with the names of its types as one would
-/// write them, not `alloc::vec::Vec<demo::support::Sum>`. Day 5 shows this table on a page.
+/// The table lists every method, sorted by name, with the names of its types as one would write them, not
+/// `alloc::vec::Vec<demo::support::Sum>`. Day 5 shows this table on a page.
 ///
 /// Hint: `std::any::type_name` has the full paths, some of them with `{{closure}}` inside. Cut the paths in
 /// brackets too, and keep the spaces and commas between them.
@@ -250,7 +250,7 @@ fn a_bad_name_is_an_error_and_not_a_panic() {
     });
 }
 
-/// Two methods of one name: which one would be called? The table is refused, and the error names both parts.
+/// A table with two methods of one name is refused, and the error names both parts. Which one would be called?
 ///
 /// Hint: `HashMap::insert` and `BTreeMap::insert` replace silently.
 #[test]
@@ -368,8 +368,8 @@ fn calls_of_one_connection_run_concurrently() {
 // ---- call it wrongly: each has its own answer, and the connection goes on --------------------------------
 // Chapter: The wire > A call that cannot be served
 
-/// "Unknown service" alone sends the caller searching. The answer names what was asked for and what there is,
-/// also if there is nothing.
+/// The answer to an unknown service names what was asked for and what there is, also if there is nothing.
+/// "Unknown service" alone sends the caller searching.
 ///
 /// Hint: make the text when it is needed, from the keys of the map.
 #[test]
@@ -389,7 +389,7 @@ fn an_unknown_service_is_answered_with_what_there_is() {
     });
 }
 
-/// The service is right, the method is not: another answer, with the methods of that service and no other.
+/// The answer to an unknown method of a known service names the methods of that service, and of no other.
 ///
 /// Hint: the service has been found by then, so ask it for its methods.
 #[test]
@@ -538,9 +538,9 @@ fn a_panicking_method_costs_its_own_call_and_nothing_else() {
     });
 }
 
-/// In the Go ancestor the body of a call that cannot be served stays in the stream, and is then read as the
-/// next header. So this body is a whole request itself. Nothing in it may run, whatever was wrong with the
-/// call that carries it, and exactly one answer comes for each call.
+/// A body that is a whole request itself is never run, whatever was wrong with the call that carries it, and
+/// exactly one answer comes for each call. In the Go ancestor the body of a call that cannot be served stays in
+/// the stream, and is then read as the next header.
 ///
 /// Hint: read a message to its end before looking at its name. It comes by itself if the map is a `Handler`.
 #[test]

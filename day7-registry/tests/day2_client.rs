@@ -15,6 +15,7 @@ use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
+use std::time::Duration;
 
 use day7_registry::{
     Client, Codec, DEFAULT_MAX_FRAME_LEN, DEFAULT_MAX_PENDING, Error, Header, InFlight, Message, Options,
@@ -29,6 +30,7 @@ use support::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 // ---- helpers of this suite -------------------------------------------------------------------------------
 
@@ -223,6 +225,17 @@ fn a_dropped_entry_leaves_the_table() {
         assert!(!pending.complete(1, outcome("too late")));
         let second = within("register, with room", pending.register()).await.unwrap();
         assert_eq!(second.seq(), 2, "a reply to the first call may still come, so its number is used up");
+        drop(second);
+
+        let panics = tokio::spawn({
+            let pending = pending.clone();
+            async move {
+                let _entry = pending.register().await.unwrap();
+                panic!("this panic is part of the test");
+            }
+        });
+        assert!(within("the end of a caller's task", panics).await.unwrap_err().is_panic());
+        assert_eq!(pending.len(), 0, "a caller that panics is out of the table, too");
     });
 }
 
@@ -254,18 +267,19 @@ fn a_closed_table_keeps_its_calls_until_all_are_failed() {
     });
 }
 
-/// A full table makes the next call wait until there is room, or until the table is closed.
+/// A full table makes the next call wait until there is room, or until the table is closed. A call that has its
+/// reply takes no room, even if nobody has looked at the reply yet.
 ///
 /// Without a limit a caller that is faster than the server fills the memory. And whoever waits for room must
 /// not wait for ever when the connection ends.
 ///
-/// Hint: a semaphore can be closed.
+/// Hint: a semaphore can be closed; and its permit belongs into the table, not to the caller.
 #[test]
 fn a_full_table_makes_the_next_call_wait() {
     run(async || {
         let pending = Pending::new(2);
         let first = within("register, with room", pending.register()).await.unwrap();
-        let _second = within("register, with room", pending.register()).await.unwrap();
+        let second = within("register, with room", pending.register()).await.unwrap();
 
         let mut third = pin!(pending.register());
         assert!(waits(third.as_mut()).await, "there is no room for a third");
@@ -273,11 +287,15 @@ fn a_full_table_makes_the_next_call_wait() {
         let _third = within("register, as there is room again", third).await.unwrap();
         assert_eq!(pending.len(), 2);
 
-        let mut fourth = pin!(pending.register());
-        assert!(waits(fourth.as_mut()).await, "there is no room for a fourth");
+        assert!(pending.complete(second.seq(), outcome("two")));
+        let _fourth = within("register, as call 2 has its reply", pending.register()).await.unwrap();
+
+        let mut fifth = pin!(pending.register());
+        assert!(waits(fifth.as_mut()).await, "there is no room for a fifth");
         pending.close("the end");
-        let refused = within("the refusal of a call that waits for room", fourth).await;
+        let refused = within("the refusal of a call that waits for room", fifth).await;
         assert_eq!(disconnected(refused), "the end");
+        assert_eq!(within("the outcome of call 2", second).await.unwrap().body, "two");
     });
 }
 
@@ -305,7 +323,7 @@ fn a_call_over_a_real_socket_works_in_every_codec() {
     });
 }
 
-/// The options, then for each call a header frame and a body frame, exactly these bytes.
+/// The client sends its options, then for each call a header frame and a body frame, exactly these bytes.
 ///
 /// A client and a server that make the same mistake agree with each other, and with nobody else.
 ///
@@ -467,8 +485,8 @@ fn connecting_leaves_the_options_as_they_were() {
             assert_eq!(client.unwrap().codec(), codec, "the server may choose any codec of the list");
             sent.push(received);
         }
-        assert_eq!(options, before);
-        assert_eq!(sent[0], sent[1]);
+        assert_eq!(options, before, "connecting has changed the options");
+        assert_eq!(sent[1], sent[0], "the second connection was offered other options than the first");
         assert_eq!(sent[0]["codecs"], json!(["application/bincode", "application/json"]));
     });
 }
@@ -787,8 +805,9 @@ fn a_call_that_is_given_up_leaves_nothing_behind() {
 
         // More than would fit at the same time.
         for argument in 0..u32::try_from(DEFAULT_MAX_PENDING).unwrap() + 10 {
-            drop(begin(&client, argument).await);
+            let call = begin(&client, argument).await;
             next_call(&mut peer).await;
+            drop(call);
         }
         assert_eq!(client.in_flight(), 0);
         check_it_works(&client, &mut peer).await;
@@ -887,7 +906,7 @@ fn an_argument_that_cannot_be_sent_fails_that_call_only() {
 }
 
 // ---- errors ----------------------------------------------------------------------------------------------
-// Chapter: The wire > What a caller sees; The wire > A header with seq 0
+// Chapter: The wire > What a caller sees; The wire > A header with seq 0; The wire > After a header that does not
 
 /// The server's error is an `Error::Remote` with its text, word for word; an empty text is an error too.
 ///
@@ -1012,9 +1031,36 @@ fn a_server_that_breaks_the_rules_is_told_so() {
     });
 }
 
-/// A message with number 0 and an error is the server's goodbye. The client takes no more calls, for that
-/// reason; those in flight still get their replies, and the rest fails when the stream ends, for the same
-/// reason.
+/// A client that gives up on a connection waits a second for a server that goes on being silent, and no longer.
+///
+/// The client's last word is a courtesy. A server that neither reads nor writes must not keep a task and a
+/// socket for it.
+///
+/// Hint: one limit of time around all of it, the write too.
+#[test]
+fn a_last_word_does_not_wait_long_for_a_silent_server() {
+    run_paused(async || {
+        // The last word fits into the first of these; in the second the client is stuck in a write.
+        for buffer in [1 << 20, 64] {
+            let before = alive_tasks();
+            let (io, other_end) = duplex(buffer);
+            let (client, mut peer) = connected(io, other_end).await;
+            let big = "x".repeat(100_000);
+            let started = client.start::<_, u32>("Test.big", &big);
+            let call = within("start, which does not wait for the write", started).await.unwrap();
+            peer.send(&frame("no header")).await;
+            disconnected(within("the failure of the call in flight", call).await);
+            let since = Instant::now();
+            eventually("the client's task ends", || alive_tasks() == before).await;
+            let took = since.elapsed();
+            assert!(took < Duration::from_secs(2), "the client listened for {took:?}");
+            assert!(!client.is_available());
+        }
+    });
+}
+
+/// After the server's goodbye (number 0 and an error) the client takes no more calls, but those in flight still
+/// get their replies. The rest fails when the stream ends, for the reason of the goodbye.
 ///
 /// A server that shuts down, or that is full, finishes what it has begun. To throw its last replies away
 /// would fail calls that have succeeded.
@@ -1041,7 +1087,7 @@ fn a_goodbye_lets_the_calls_in_flight_finish() {
 }
 
 // ---- the end of a client ---------------------------------------------------------------------------------
-// Chapter: Reading order; Files of today > src/client.rs
+// Chapter: Reading order > A client is cheap to clone; Files of today > src/client.rs
 
 /// `close` ends the connection for all clones, at once: calls in flight fail, new ones too, and the server
 /// sees the end of the stream. A second `close` does no harm.
@@ -1089,6 +1135,15 @@ fn dropping_the_last_clone_closes_the_connection() {
 
         let (client, mut peer) = tcp_pair().await;
         drop(client);
+        expect_end(&mut peer).await;
+
+        // Its owner panics.
+        let (client, mut peer) = pair().await;
+        let panics = tokio::spawn(async move {
+            let _client = client;
+            panic!("this panic is part of the test");
+        });
+        assert!(within("the end of the owner's task", panics).await.unwrap_err().is_panic());
         expect_end(&mut peer).await;
         eventually("the clients' tasks end", || alive_tasks() == before).await;
     });

@@ -492,7 +492,8 @@ fn a_late_reply_is_ignored_and_the_connection_goes_on() {
     });
 }
 
-/// Dropping the future of a call, or a `PendingCall`, sends a cancel, as a timeout does.
+/// Dropping the future of a call, or a `PendingCall`, sends a cancel, as a timeout does. So does a caller that
+/// panics.
 ///
 /// `select!` and `timeout` of the caller's own are the usual ways to give up, and both just drop.
 ///
@@ -506,8 +507,16 @@ fn dropping_a_call_sends_a_cancel() {
         let started = client.start::<_, ()>("Test.hang", &()).await.unwrap();
         assert_eq!(started.seq(), 2, "the number that its cancel will have");
         drop(started);
+        let panics = tokio::spawn({
+            let client = client.clone();
+            async move {
+                let _started = client.start::<_, ()>("Test.hang", &()).await.unwrap();
+                panic!("this panic is part of the test");
+            }
+        });
+        assert!(within("the end of a caller's task", panics).await.unwrap_err().is_panic());
         assert_eq!(client.in_flight(), 0);
-        for seq in [1, 2] {
+        for seq in [1, 2, 3] {
             assert_eq!(peer.read_message().await.seq(), seq);
             let mut cancel = vec![0; cancel_bytes(seq).len()];
             within("the cancel", peer.io.read_exact(&mut cancel)).await.unwrap();
