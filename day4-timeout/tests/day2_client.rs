@@ -12,6 +12,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Poll;
@@ -76,11 +77,15 @@ async fn sum(client: &Client, num1: i32, num2: i32) -> i32 {
 }
 
 /// The next call that the client makes.
-async fn next_call<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> RawMessage {
-    loop {
-        let message = peer.read_message().await;
-        if !is_reserved(&message) {
-            return message;
+#[track_caller]
+fn next_call<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> impl Future<Output = RawMessage> {
+    let caller = Location::caller();
+    async move {
+        loop {
+            let message = peer.read_message_at(caller).await;
+            if !is_reserved(&message) {
+                return message;
+            }
         }
     }
 }
@@ -158,11 +163,15 @@ async fn expect_all_lost(client: &Client, calls: Vec<PendingCall<u32>>) -> Strin
 }
 
 /// Reads until the client says why it closes the connection, and returns its reason.
-async fn read_goodbye<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> String {
-    let goodbye = next_call(peer).await;
-    assert_eq!(goodbye.seq(), 0, "the last word of a connection has seq 0");
-    assert_eq!(goodbye.body, b"", "the body of an error is an empty frame");
-    goodbye.error().to_owned()
+#[track_caller]
+fn read_goodbye<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> impl Future<Output = String> {
+    let goodbye = next_call(peer);
+    async move {
+        let goodbye = goodbye.await;
+        assert_eq!(goodbye.seq(), 0, "the last word of a connection has seq 0");
+        assert_eq!(goodbye.body, b"", "the body of an error is an empty frame");
+        goodbye.error().to_owned()
+    }
 }
 
 /// Whether this future is not ready yet. Polls it once.

@@ -60,12 +60,18 @@ where
 /// waited, as the place of such a panic is here.
 #[track_caller]
 pub fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
-    let caller = Location::caller();
-    async move {
-        match tokio::time::timeout(STEP, future).await {
-            Ok(value) => value,
-            Err(_) => panic!("never happened within {STEP:?}: {what} (awaited at {caller})"),
-        }
+    within_at(Location::caller(), what, future)
+}
+
+/// The place in a test that waits.
+pub type Caller = &'static Location<'static>;
+
+/// The same for a helper that was called there. Such a helper is `#[track_caller]`, which an `async fn` cannot
+/// be, and so returns a future.
+pub async fn within_at<T>(caller: Caller, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(STEP, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("never happened within {STEP:?}: {what} (awaited at {caller})"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! A peer that speaks the wire by hand, so that a test does not check our encoder with our decoder.
 
+use std::panic::Location;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::{Caller, within, within_at};
 
 /// One frame: the length as four bytes, the highest first, then the payload.
 pub fn frame(payload: impl AsRef<[u8]>) -> Vec<u8> {
@@ -72,67 +74,119 @@ impl Peer<TcpStream> {
     }
 }
 
+// The functions that tests call note their caller, and those that end in `_at` are told.
 impl<Io: AsyncRead + AsyncWrite + Unpin> Peer<Io> {
     /// Offers JSON and checks that the server takes it.
-    pub async fn shake_hands_json(&mut self) {
-        self.send(&options(&["application/json"])).await;
-        assert_eq!(self.read_json().await, json!({"codec": "application/json"}));
+    #[track_caller]
+    pub fn shake_hands_json(&mut self) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            self.send_at(caller, &options(&["application/json"])).await;
+            assert_eq!(self.read_json_at(caller).await, json!({"codec": "application/json"}));
+        }
     }
 
     /// Plays a server's part: reads the client's options, and chooses the codec.
-    pub async fn accept_handshake(&mut self, codec: &str) -> Value {
-        let options = self.read_json().await;
-        self.send(&frame(json!({"codec": codec}).to_string())).await;
-        options
+    #[track_caller]
+    pub fn accept_handshake(&mut self, codec: &str) -> impl Future<Output = Value> {
+        let caller = Location::caller();
+        async move {
+            let options = self.read_json_at(caller).await;
+            self.send_at(caller, &frame(json!({"codec": codec}).to_string())).await;
+            options
+        }
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
-        within("writing to the other side", self.io.write_all(bytes)).await.unwrap();
-        within("flushing to the other side", self.io.flush()).await.unwrap();
+    #[track_caller]
+    pub fn send(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {
+        self.send_at(Location::caller(), bytes)
+    }
+
+    pub async fn send_at(&mut self, caller: Caller, bytes: &[u8]) {
+        let written = async {
+            self.io.write_all(bytes).await?;
+            self.io.flush().await
+        };
+        if let Err(error) = within_at(caller, "writing to the other side", written).await {
+            panic!("writing to the other side, which has closed: {error} (awaited at {caller})");
+        }
     }
 
     /// Checks that the other side serves: it answers a call of `Arith.sum`.
-    pub async fn expect_service(&mut self) {
-        self.send(&json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
-        assert_eq!(self.read_message().await.value(), 5);
+    #[track_caller]
+    pub fn expect_service(&mut self) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            self.send_at(caller, &json_message("Arith.sum", 1, json!({"num1": 2, "num2": 3}))).await;
+            assert_eq!(self.read_message_at(caller).await.value(), 5);
+        }
     }
 
     /// Reads one frame; `None` at the end of the stream.
-    pub async fn try_read_frame(&mut self) -> Option<Vec<u8>> {
+    #[track_caller]
+    pub fn try_read_frame(&mut self) -> impl Future<Output = Option<Vec<u8>>> {
+        self.try_read_frame_at(Location::caller())
+    }
+
+    pub async fn try_read_frame_at(&mut self, caller: Caller) -> Option<Vec<u8>> {
         let mut len = [0; 4];
-        match within("a frame, or the end of the stream", self.io.read_exact(&mut len)).await {
+        match within_at(caller, "a frame, or the end of the stream", self.io.read_exact(&mut len)).await {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return None,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-            Err(error) => panic!("reading a frame: {error}"),
+            Err(error) => panic!("reading a frame: {error} (awaited at {caller})"),
         }
         let len = u32::from_be_bytes(len) as usize;
-        assert!(len <= 64 << 20, "a frame of {len} bytes: is its length big-endian?");
+        assert!(len <= 64 << 20, "a frame of {len} bytes: is its length big-endian? (awaited at {caller})");
         let mut payload = vec![0; len];
-        within("the rest of a frame", self.io.read_exact(&mut payload)).await.unwrap();
-        Some(payload)
+        match within_at(caller, "the rest of a frame", self.io.read_exact(&mut payload)).await {
+            Ok(_) => Some(payload),
+            Err(error) => panic!("reading a frame of {len} bytes: {error} (awaited at {caller})"),
+        }
     }
 
-    pub async fn read_frame(&mut self) -> Vec<u8> {
-        self.try_read_frame().await.expect("a frame, but the stream ended")
+    #[track_caller]
+    pub fn read_frame(&mut self) -> impl Future<Output = Vec<u8>> {
+        self.read_frame_at(Location::caller())
     }
 
-    pub async fn read_json(&mut self) -> Value {
-        let frame = self.read_frame().await;
-        serde_json::from_slice(&frame)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(&frame)))
+    async fn read_frame_at(&mut self, caller: Caller) -> Vec<u8> {
+        let frame = self.try_read_frame_at(caller).await;
+        frame.unwrap_or_else(|| panic!("expected a frame, but the stream ended (awaited at {caller})"))
+    }
+
+    #[track_caller]
+    pub fn read_json(&mut self) -> impl Future<Output = Value> {
+        self.read_json_at(Location::caller())
+    }
+
+    async fn read_json_at(&mut self, caller: Caller) -> Value {
+        let frame = self.read_frame_at(caller).await;
+        serde_json::from_slice(&frame).unwrap_or_else(|error| {
+            panic!("{error} in {:?} (awaited at {caller})", String::from_utf8_lossy(&frame))
+        })
     }
 
     /// Reads one message with a JSON header.
-    pub async fn read_message(&mut self) -> RawMessage {
-        let header = self.read_json().await;
-        RawMessage { header, body: self.read_frame().await }
+    #[track_caller]
+    pub fn read_message(&mut self) -> impl Future<Output = RawMessage> {
+        self.read_message_at(Location::caller())
+    }
+
+    pub async fn read_message_at(&mut self, caller: Caller) -> RawMessage {
+        let header = self.read_json_at(caller).await;
+        RawMessage { header, body: self.read_frame_at(caller).await }
     }
 
     /// Checks that the other side ends the stream, with nothing more to say.
-    pub async fn expect_end(&mut self) {
-        if let Some(frame) = self.try_read_frame().await {
-            panic!("the stream should have ended, but then came {:?}", String::from_utf8_lossy(&frame));
+    #[track_caller]
+    pub fn expect_end(&mut self) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            if let Some(frame) = self.try_read_frame_at(caller).await {
+                let frame = String::from_utf8_lossy(&frame);
+                panic!("the stream should have ended, but then came {frame:?} (awaited at {caller})");
+            }
         }
     }
 }
