@@ -128,7 +128,9 @@ async fn write_requests<W: AsyncWrite + Unpin>(
         // that is a third of the CPU time for each. Whoever is alone does not wait.
         if batch.len() < pending.len() {
             tokio::task::yield_now().await;
-            while let Ok(request) = requests.try_recv() {
+            while batch.len() < DEFAULT_MAX_PENDING
+                && let Ok(request) = requests.try_recv()
+            {
                 batch.push(request);
             }
         }
