@@ -7,6 +7,7 @@ pub mod frame;
 pub mod handler;
 pub mod handshake;
 pub mod message;
+mod queue;
 pub mod server;
 
 pub use codec::{Codec, UnknownCodec};

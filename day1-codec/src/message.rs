@@ -108,7 +108,7 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// [`Error::FrameTooLarge`] or [`Error::Encode`], and then nothing is queued.
     pub fn queue(&mut self, header: &Header, body: Bytes) -> Result<(), Error> {
         self.frames.check(body.len())?;
-        self.frames.queue_with(|mut out| self.codec.encode_into(header, &mut out))?;
+        self.frames.queue_with(|out| self.codec.encode_into(header, out))?;
         self.frames.queue(body)
     }
 

@@ -10,6 +10,7 @@ pub mod handler;
 pub mod handshake;
 pub mod message;
 pub mod pending;
+mod queue;
 pub mod server;
 pub mod service;
 

@@ -11,6 +11,7 @@ pub mod handler;
 pub mod handshake;
 pub mod message;
 pub mod pending;
+mod queue;
 pub mod server;
 pub mod service;
 

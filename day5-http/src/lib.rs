@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod http;
 pub mod message;
 pub mod pending;
+mod queue;
 pub mod server;
 pub mod service;
 

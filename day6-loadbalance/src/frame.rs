@@ -11,13 +11,14 @@
 //!
 //! This is the lowest layer on the way from bytes to handler, and the only one that touches the stream.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 
+use bytes::buf::Writer;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Error;
+use crate::queue::Queue;
 
 /// The default limit for the length of one frame, in bytes: 8 MiB.
 pub const DEFAULT_MAX_FRAME_LEN: usize = 8 * 1024 * 1024;
@@ -30,8 +31,6 @@ const READ_CHUNK: usize = 8 * 1024;
 const KEPT_LEN: usize = 64 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
 const READ_AHEAD: usize = 1024 * 1024;
-/// Frames from this size on are not copied next to each other, but handed to the system in place.
-const COPY_LIMIT: usize = 4 * 1024;
 
 /// Reads frames from a stream.
 #[derive(Debug)]
@@ -171,7 +170,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// What `encode` returns, or [`Error::FrameTooLarge`]. After an error nothing is queued.
     pub fn queue_with(
         &mut self,
-        encode: impl FnOnce(&mut dyn io::Write) -> Result<(), Error>,
+        encode: impl FnOnce(&mut Writer<&mut BytesMut>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let start = self.queue.tail.len();
         self.queue.tail.put_u32(0);
@@ -221,11 +220,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// # Cancel safety
     /// Cancellation-safe.
     pub async fn flush_step(&mut self) -> Result<(), Error> {
+        if self.queue.has_remaining() && self.queue.write_to(&mut self.io).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
         if !self.queue.has_remaining() {
             self.io.flush().await?;
             self.unflushed = false;
-        } else if self.io.write_buf(&mut self.queue).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
         Ok(())
     }
@@ -241,60 +241,5 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     pub(crate) fn check(&self, len: usize) -> Result<(), Error> {
         if len > self.max_len { Err(Error::FrameTooLarge { len, max: self.max_len }) } else { Ok(()) }
-    }
-}
-
-/// Bytes on their way out, in order: small frames copied next to each other in `tail`, large ones in place.
-///
-/// ```text
-/// full: [ small small small ][ one large body ]      tail: small small …
-/// ```
-#[derive(Debug, Default)]
-struct Queue {
-    full: VecDeque<Bytes>,
-    full_len: usize,
-    tail: BytesMut,
-}
-
-impl Queue {
-    fn push(&mut self, bytes: Bytes) {
-        if bytes.len() < COPY_LIMIT {
-            self.tail.put_slice(&bytes);
-            return;
-        }
-        for part in [self.tail.split().freeze(), bytes] {
-            self.full_len += part.len();
-            self.full.push_back(part);
-        }
-    }
-}
-
-impl Buf for Queue {
-    fn remaining(&self) -> usize {
-        self.full_len + self.tail.len()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.full.front().map_or(&self.tail[..], |front| &front[..])
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let parts = self.full.iter().map(|part| &part[..]).chain([&self.tail[..]]);
-        let parts = parts.filter(|part| !part.is_empty());
-        slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        while let Some(front) = self.full.front_mut() {
-            let taken = count.min(front.len());
-            front.advance(taken);
-            self.full_len -= taken;
-            count -= taken;
-            if !front.is_empty() {
-                return;
-            }
-            self.full.pop_front();
-        }
-        self.tail.advance(count);
     }
 }

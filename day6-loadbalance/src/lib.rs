@@ -18,6 +18,7 @@ pub mod http;
 pub mod message;
 pub mod pending;
 mod pool;
+mod queue;
 pub mod select;
 pub mod server;
 pub mod service;

@@ -229,7 +229,7 @@ async fn send<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     value: &impl Serialize,
 ) -> Result<(), Error> {
-    writer.queue_with(|mut out| Codec::Json.encode_into(value, &mut out))?;
+    writer.queue_with(|out| Codec::Json.encode_into(value, out))?;
     writer.flush().await
 }
 

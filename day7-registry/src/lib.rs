@@ -20,6 +20,7 @@ pub mod http;
 pub mod message;
 pub mod pending;
 mod pool;
+mod queue;
 pub mod registry;
 pub mod registry_client;
 pub mod registry_discovery;

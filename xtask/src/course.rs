@@ -33,6 +33,7 @@ pub(crate) const DAYS: [Day; 7] = [
             "handler.rs",
             "handshake.rs",
             "message.rs",
+            "queue.rs",
             "server.rs",
         ],
         changed: &[],
