@@ -159,6 +159,9 @@ impl Future for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.outcome.is_terminated() {
+            return; // with its outcome, it has left the table already
+        }
         self.pending.lock().waiting.remove(&self.seq);
     }
 }

@@ -167,6 +167,9 @@ impl Future for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.outcome.is_terminated() {
+            return; // with its outcome, it has left the table already
+        }
         let waiting = self.pending.lock().waiting.remove(&self.seq);
         if let (Some((_, slot)), Some(outgoing)) = (waiting, self.cancel.take()) {
             // The slot goes with the cancel. So there are never more than two messages per slot in the
