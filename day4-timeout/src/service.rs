@@ -283,7 +283,7 @@ fn fail(error: anyhow::Error) -> HandlerFuture {
 
 fn check_name(name: &str) -> Result<(), ServiceError> {
     let starts_well = name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
-    if starts_well && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) {
+    if starts_well && name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()) {
         return Ok(());
     }
     Err(ServiceError::BadName(name.to_owned()))
