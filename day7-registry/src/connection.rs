@@ -166,7 +166,8 @@ where
                 flushed = write_step(&mut self.writer, &mut self.write_by, self.server.write_timeout),
                     if self.writer.needs_flush() => flushed?,
                 // A client that reads the goodbye hangs up. What it sent before is refused, not ignored.
-                () = sleep(LINGER_TIME), if is_drained => return Ok(()),
+                // `async`, because all turns come past here: only those that wait look at the clock.
+                () = async { sleep(LINGER_TIME).await }, if is_drained => return Ok(()),
             }
         }
     }
