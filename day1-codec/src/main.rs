@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
 
     title("What you saw");
     println!("The same call and reply took {json} bytes in JSON and {bincode} bytes in bincode.");
-    println!("The frames and the handshake are the same in both; the handler never knew the difference.");
+    println!("Framing and handshake work the same way in both, and the handler never knew the difference.");
 
     // The server is this future, and nothing else: aborting it closes every connection.
     server.abort();

@@ -209,7 +209,7 @@ async fn thousands(client: &Client, sleepers: &Sleepers) -> anyhow::Result<()> {
             }
         }
     }
-    println!("   {timed_out} timed out; up to {most} tasks were alive at once");
+    println!("   {timed_out} timed out; at least {most} tasks were alive at once");
     until("all handlers stop", || sleepers.0.load(SeqCst) == 0 && alive_tasks() == tasks).await?;
     println!("   before: {tasks} tasks; now: {}; calls in flight: {}", alive_tasks(), client.in_flight());
     Ok(())

@@ -86,8 +86,8 @@ async fn main() -> anyhow::Result<()> {
     stop.send(true)?;
     while let Some(door) = doors.join_next().await {
         door??;
-        println!("   a door is closed, and nothing was in flight");
     }
+    println!("   all doors are closed, and no call was cut off");
     #[cfg(unix)]
     drop(socket);
     println!("\nThe end. Tomorrow: many servers behind one name.");

@@ -112,7 +112,7 @@ fn counts(names: &str) -> String {
 }
 
 async fn choose(client: &Client) -> anyhow::Result<()> {
-    println!("\n2. 21 calls in each mode. Who answers, and how often?\n");
+    println!("\n2. 21 calls in each mode. Who answers, and how often? Weighted, a counts 5, b and c 1:\n");
     let key = SelectMode::ConsistentHash("user-7".into());
     for mode in [SelectMode::RoundRobin, SelectMode::Random, SelectMode::WeightedRoundRobin, key] {
         let names = names(&client.with_mode(mode.clone()), 21).await?;

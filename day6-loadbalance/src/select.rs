@@ -90,8 +90,9 @@ struct Weighted {
 impl Selector {
     pub(crate) fn new(servers: Vec<(Endpoint, u32)>, rng: impl Rng + Send + 'static) -> Selector {
         let mut selector = Selector { servers: Vec::new(), turn: 0, ring: None, rng: Box::new(rng) };
-        // Many clients start at the same time. If all began with the first server, it would get a wave.
-        selector.turn = selector.rng.random_range(0..servers.len().max(1));
+        // Many clients start at the same time. If all began with the first server, it would get a wave. The
+        // number is any, as the list may still be empty; each choice brings it into range.
+        selector.turn = selector.rng.random_range(0..usize::MAX);
         selector.replace(servers);
         selector
     }

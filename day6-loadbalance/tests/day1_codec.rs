@@ -271,6 +271,26 @@ fn frames_are_those_of_the_length_delimited_codec() {
     });
 }
 
+/// A stream that cannot write several buffers at once gets the same bytes.
+///
+/// A vectored write saves copies, but many streams have none (`AsyncWrite::is_write_vectored`): they take one
+/// buffer, and of that only a part.
+///
+/// Hint: `write_buf` does the one or the other, and goes on where the last write ended.
+#[test]
+fn a_stream_without_vectored_writes_gets_the_same_bytes() {
+    run(async || {
+        let payloads = [vec![1; 10], vec![2; 9000], vec![], vec![3; 20_000], vec![4; 5000], vec![5; 10]];
+        let mut written = Vec::new();
+        let mut writer = FrameWriter::new(OneByte(&mut written), DEFAULT_MAX_FRAME_LEN);
+        for payload in &payloads {
+            writer.queue(payload.clone()).unwrap();
+        }
+        within("the flush", writer.flush()).await.unwrap();
+        assert!(written == payloads.map(frame).concat(), "other bytes were written than were queued");
+    });
+}
+
 /// A `read` that is dropped half-way loses nothing: the next one goes on where it was.
 ///
 /// In a `select!` the branch that loses is dropped, and reading is often the one that loses. A reader that

@@ -68,7 +68,7 @@ pub(crate) struct CallArgs {
     #[arg(long, default_value = "5s", value_parser = duration)]
     timeout: Duration,
     /// How to choose a server of a registry: random, round-robin, weighted-round-robin or
-    /// consistent-hash:KEY.
+    /// consistent-hash:KEY. A process makes one call, so a mode that takes turns makes its first choice only.
     #[arg(long, default_value = "random", conflicts_with = "to")]
     mode: SelectMode,
     /// The method, e.g. Arith.sum.
@@ -231,7 +231,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
     let total = number.zip(millis).and_then(|(number, millis)| number.checked_mul(millis));
-    total.map(Duration::from_millis).ok_or_else(|| "expected a duration such as 500ms, 10s or 2m".to_owned())
+    total
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a duration above zero, such as 500ms, 10s or 2m".to_owned())
 }
 
 /// The argument of `Arith.sum`.
