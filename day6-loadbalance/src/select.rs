@@ -7,7 +7,6 @@
 //! ConsistentHash(key)  the same key, the same server; a server that leaves takes only its own keys along
 //! ```
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -97,18 +96,12 @@ impl Selector {
         selector
     }
 
-    /// Takes over a new list. Weights and credits start afresh; round robin goes on where it was.
+    /// Takes over a new list. Credits start afresh; round robin goes on where it was.
     pub(crate) fn replace(&mut self, servers: Vec<(Endpoint, u32)>) {
         let weighted =
             |(endpoint, weight): (_, u32)| Weighted { endpoint, weight: weight.max(1).into(), credit: 0 };
         self.servers = servers.into_iter().map(weighted).collect();
         self.ring = None;
-    }
-
-    /// The weights of the servers in the list.
-    pub(crate) fn weights(&self) -> HashMap<&Endpoint, u32> {
-        let weight = |server: &Weighted| server.weight.try_into().unwrap_or(1);
-        self.servers.iter().map(|server| (&server.endpoint, weight(server))).collect()
     }
 
     /// Chooses a server; `None` if there are none.

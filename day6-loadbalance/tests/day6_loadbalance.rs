@@ -646,7 +646,7 @@ fn weighted_round_robin_gives_every_server_exactly_its_weight() {
 ///
 /// An update brings endpoints only. A heavy server must not become a light one because another has joined.
 ///
-/// Hint: look each endpoint of the new list up in the old one.
+/// Hint: look each endpoint of the new list up in what was given at the beginning.
 #[test]
 fn servers_that_stay_keep_their_weights() {
     run(async || {
@@ -655,6 +655,26 @@ fn servers_that_stay_keep_their_weights() {
         discovery.update(servers("dba"));
         let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, 6).await;
         assert_eq!(count(&chosen), BTreeMap::from([('a', 1), ('b', 4), ('d', 1)]));
+    });
+}
+
+/// A server that was missing from one list, or from all of them for a while, has its weight when it is back.
+///
+/// A weight is a fact about a machine, set by hand. A restart takes a server out of one list of the registry;
+/// if that cost it its weight, sooner or later all would have 1, and nobody would know why.
+///
+/// Hint: the weights live longer than the list. Keep what was given at the beginning in a map of its own.
+#[test]
+fn a_server_that_comes_back_has_its_weight_again() {
+    run(async || {
+        let discovery = MultiServersDiscovery::with_weights(weighted("abc", &[1, 4, 2]));
+        for without_b in ["ac", "d", ""] {
+            discovery.update(servers(without_b));
+            discovery.update(servers("abd"));
+            let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, 6).await;
+            let expected = BTreeMap::from([('a', 1), ('b', 4), ('d', 1)]);
+            assert_eq!(count(&chosen), expected, "after a list of {without_b:?}");
+        }
     });
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Today the list is fixed, or changed by hand. On day 7 it comes from a registry, behind the same trait.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -66,6 +66,8 @@ pub trait Discovery: Send + Sync + 'static {
 pub struct MultiServersDiscovery {
     /// Held for the choice alone, never across an `await`.
     selector: Mutex<Selector>,
+    /// As given at the beginning. A server that leaves the list and comes back has its weight again.
+    weights: HashMap<Endpoint, u32>,
     list: watch::Sender<Arc<[Endpoint]>>,
 }
 
@@ -89,7 +91,8 @@ impl MultiServersDiscovery {
     ) -> MultiServersDiscovery {
         let servers = without_duplicates(servers);
         let list = watch::Sender::new(endpoints(&servers));
-        MultiServersDiscovery { selector: Mutex::new(Selector::new(servers, rng)), list }
+        let weights = servers.iter().cloned().collect();
+        MultiServersDiscovery { selector: Mutex::new(Selector::new(servers, rng)), weights, list }
     }
 
     fn selector(&self) -> MutexGuard<'_, Selector> {
@@ -103,12 +106,11 @@ impl Discovery for MultiServersDiscovery {
         Ok(())
     }
 
-    /// Replaces the list. Servers that stay keep their weights, new ones have 1.
+    /// Replaces the list. Servers that were given a weight at the beginning have that, others have 1.
     fn update(&self, servers: Vec<Endpoint>) {
         let mut selector = self.selector();
-        let weights = selector.weights();
         let servers = servers.into_iter().map(|endpoint| {
-            let weight = weights.get(&endpoint).copied().unwrap_or(1);
+            let weight = self.weights.get(&endpoint).copied().unwrap_or(1);
             (endpoint, weight)
         });
         let servers = without_duplicates(servers);
