@@ -27,8 +27,8 @@ const PREFIX_LEN: usize = 4;
 /// How much room a read has at least. It fits hundreds of small messages, and it is what an idle
 /// connection holds.
 const READ_CHUNK: usize = 8 * 1024;
-/// A buffer that held a longer frame is not kept: an idle connection would be that large for ever.
-const KEPT_LEN: usize = 64 * 1024;
+/// A buffer that held more than this is not kept: an idle connection would be that large for ever.
+pub(crate) const KEPT_LEN: usize = 64 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
 const READ_AHEAD: usize = 1024 * 1024;
 
@@ -184,6 +184,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             Ok(()) => self.unflushed = true,
             Err(_) => self.queue.tail.truncate(start),
         }
+        self.queue.give_back();
         result
     }
 

@@ -1095,6 +1095,30 @@ fn a_goodbye_lets_the_calls_in_flight_finish() {
     });
 }
 
+/// A goodbye whose reason is megabytes long costs each caller a few words of it.
+///
+/// Every call in flight fails with the reason, and so does every later one. A thousand copies of one long text
+/// are gigabytes, for one frame.
+///
+/// Hint: cut it where it is kept, before it is copied. Day 1 cuts the reasons that it sends.
+#[test]
+fn a_long_reason_is_cut_short_for_every_caller() {
+    run(async || {
+        let (client, mut peer) = pair().await;
+        let (calls, _seen) = begin_many(&client, &mut peer, 3).await;
+        let long = format!("going down{}", "!".repeat(1_000_000));
+        peer.send(&json_error("", 0, &long)).await;
+        eventually("the goodbye is noticed", || !client.is_available()).await;
+        let check = |reason: String| {
+            assert!(reason.starts_with("going down!"), "{reason:.100}");
+            assert!(reason.len() < 10_000, "a reason of {} bytes for each caller", reason.len());
+        };
+        check(disconnected(within("the refusal", client.call::<_, u32>("Test.number", &1)).await));
+        drop(peer);
+        check(expect_all_lost(&client, calls).await);
+    });
+}
+
 // ---- the end of a client ---------------------------------------------------------------------------------
 // Chapter: Reading order > A client is cheap to clone; Files of today > src/client.rs
 

@@ -447,6 +447,14 @@ fn frames_that_arrive_together_are_read_together() {
     });
 }
 
+/// How much memory the process has touched and not given back.
+#[cfg(target_os = "linux")]
+fn resident_mib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
 /// When a large frame has been read and dropped, its memory goes with it, and what arrived behind it stays.
 ///
 /// A buffer grows to its largest frame. If it is kept, ten thousand idle connections that have once sent a
@@ -456,11 +464,6 @@ fn frames_that_arrive_together_are_read_together() {
 #[test]
 #[cfg(target_os = "linux")] // it asks the system how much memory the process has
 fn the_memory_of_a_large_frame_is_not_kept() {
-    fn resident_mib() -> usize {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-    }
     run(async || {
         let large = Bytes::from(frame(vec![7; 8 * 1024 * 1024]));
         let behind = Bytes::from(frame("behind it"));
@@ -478,6 +481,35 @@ fn the_memory_of_a_large_frame_is_not_kept() {
         }
         let kept = resident_mib().saturating_sub(before);
         assert!(kept < 160, "40 readers, idle after a frame of 8 MiB each, hold {kept} MiB");
+    });
+}
+
+/// When a long header has been written, or was too long to be sent, its memory goes with it.
+///
+/// A header is encoded into the buffer that goes to the system, and a reply's header repeats the name that the
+/// client asked for. One name of megabytes, sent once, must not make an idle connection that large for ever.
+///
+/// Hint: a `BytesMut` that was emptied still has its room.
+#[test]
+#[cfg(target_os = "linux")] // it asks the system how much memory the process has
+fn the_memory_of_a_long_header_is_not_kept() {
+    run(async || {
+        let header = Header { service_method: "x".repeat(6 * 1024 * 1024), seq: 1, error: None };
+        let before = resident_mib();
+        let mut idle = Vec::new();
+        for number in 0..40 {
+            let is_too_long = number % 2 == 1;
+            let limit = if is_too_long { 1024 * 1024 } else { DEFAULT_MAX_FRAME_LEN };
+            let mut writer = MessageWriter::new(FrameWriter::new(tokio::io::sink(), limit), Codec::Bincode);
+            assert_eq!(writer.queue(&header, Bytes::new()).is_err(), is_too_long);
+            within("the flush", writer.flush()).await.unwrap();
+            let short = Header { service_method: "Arith.sum".into(), seq: 2, error: None };
+            writer.queue(&short, Bytes::new()).unwrap();
+            within("the flush of a short one", writer.flush()).await.unwrap();
+            idle.push(writer);
+        }
+        let kept = resident_mib().saturating_sub(before);
+        assert!(kept < 60, "40 writers, idle after a header of 6 MiB each, hold {kept} MiB");
     });
 }
 

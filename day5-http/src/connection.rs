@@ -138,6 +138,7 @@ where
 {
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.cancelled());
+        let mut linger = pin!(async { sleep(LINGER_TIME).await }); // begins when it is first polled
         loop {
             let is_drained = self.draining && self.running.is_empty() && !self.writer.needs_flush();
             // In this order (`biased`): as long as requests or outcomes are at hand, collect their replies;
@@ -166,8 +167,7 @@ where
                 flushed = write_step(&mut self.writer, &mut self.write_by, self.server.write_timeout),
                     if self.writer.needs_flush() => flushed?,
                 // A client that reads the goodbye hangs up. What it sent before is refused, not ignored.
-                // `async`, because all turns come past here: only those that wait look at the clock.
-                () = async { sleep(LINGER_TIME).await }, if is_drained => return Ok(()),
+                () = &mut linger, if is_drained => return Ok(()),
             }
         }
     }

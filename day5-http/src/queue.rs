@@ -14,6 +14,8 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::frame::KEPT_LEN;
+
 /// Parts from this size on are not copied.
 const COPY_LIMIT: usize = 4 * 1024;
 
@@ -22,7 +24,7 @@ const COPY_LIMIT: usize = 4 * 1024;
 pub(crate) struct Queue {
     full: VecDeque<Bytes>,
     full_len: usize,
-    /// The end of the queue. Whoever has only a few bytes to add writes them here.
+    /// The end of the queue. Whoever writes here calls [`give_back`](Queue::give_back) after it.
     pub(crate) tail: BytesMut,
 }
 
@@ -31,11 +33,22 @@ impl Queue {
     pub(crate) fn push(&mut self, bytes: Bytes) {
         if bytes.len() < COPY_LIMIT {
             self.tail.put_slice(&bytes);
-            return;
+            return self.give_back();
         }
         for part in [self.tail.split().freeze(), bytes] {
             self.full_len += part.len();
             self.full.push_back(part);
+        }
+    }
+
+    /// A tail that has grown large is not kept. It goes with what is in it, if anything is.
+    pub(crate) fn give_back(&mut self) {
+        if self.tail.capacity() > KEPT_LEN {
+            let part = std::mem::take(&mut self.tail).freeze();
+            if !part.is_empty() {
+                self.full_len += part.len();
+                self.full.push_back(part);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::dispatch::Outgoing;
+use crate::error::in_short;
 use crate::{Error, Message};
 
 /// The default limit for the calls that one client may have in flight. Further calls wait for their turn.
@@ -87,9 +88,10 @@ impl Pending {
         waiting.is_some_and(|(caller, _)| caller.send(outcome).is_ok())
     }
 
-    /// Accepts no more calls, for this reason; those in flight go on. The first reason stays.
+    /// Accepts no more calls, for this reason; those in flight go on. The first reason stays. A long one is cut
+    /// short: it may be the peer's, and every caller gets a copy.
     pub fn close(&self, reason: &str) {
-        self.lock().closed.get_or_insert_with(|| reason.to_owned());
+        self.lock().closed.get_or_insert_with(|| in_short(reason));
         self.slots.close();
     }
 

@@ -1412,6 +1412,34 @@ fn a_call_that_crosses_the_goodbye_is_refused() {
     });
 }
 
+/// A client that has nothing in flight and goes on talking does not hold up the shutdown.
+///
+/// A wait that begins anew with every message is a wait for as long as the client likes.
+///
+/// Hint: one timer for the last second of the connection, not one for each turn of its loop.
+#[test]
+fn a_client_that_goes_on_talking_does_not_hold_up_a_shutdown() {
+    run_paused(async || {
+        let (handler, _probe) = probe();
+        let (street, door) = Street::new();
+        let (stop, serving) = serve_until(Server::new(handler).grace_period(30 * SECOND), door);
+        let mut peer = Peer { io: street.connect(1024) };
+        peer.shake_hands_json().await;
+        settle().await;
+        let since = Instant::now();
+        stop.send(()).unwrap();
+        let talking = tokio::spawn(async move {
+            // Cancels have no replies, so it need not read. It stops when the server hangs up.
+            while peer.io.write_all(&cancel_bytes(7)).await.is_ok() {
+                sleep(millis(300)).await;
+            }
+        });
+        within("the end of the server", serving).await.unwrap().unwrap();
+        assert!(since.elapsed() <= 5 * SECOND, "took {:?}", since.elapsed());
+        within("the client hears of it", talking).await.unwrap();
+    });
+}
+
 /// At shutdown, connections with nothing in flight are closed, and a peer in its handshake is told, at once.
 /// Even if they stay on the line, the server is done long before the grace period is over.
 ///
