@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -208,6 +208,11 @@ fn respond(
     let is_authority = path.is_empty();
     match (request.method(), path) {
         (&Method::CONNECT, path) if is_authority || path == RPC_PATH => {
+            // HTTP allows no content here (RFC 9110, 9.3.6): nobody could tell where the frames begin.
+            if !request.body().is_end_stream() {
+                let reason = "a CONNECT has no content: leave out Content-Length and Transfer-Encoding\n";
+                return text(StatusCode::BAD_REQUEST, reason);
+            }
             let stream = hyper::upgrade::on(&mut request);
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
             Response::new(Full::default())

@@ -354,6 +354,34 @@ fn bytes_that_arrive_together_with_the_connect_are_not_lost() {
     });
 }
 
+/// A `CONNECT` that declares content, in either way of HTTP/1.1, is answered with 400 and the reason. It makes
+/// no difference what has arrived behind it.
+///
+/// HTTP says that a `CONNECT` has no content (RFC 9110, 9.3.6). With content there is no telling where the
+/// frames begin: its bytes are a part of the request, or the first of the tunnel, as the network happens to
+/// cut them. An error in testing is better than calls that fail now and then.
+///
+/// Hint: the header alone tells. `is_end_stream` of the request's body is true if nothing will come.
+#[test]
+fn a_connect_with_content_is_refused() {
+    run(async || {
+        let door = open(Server::new(arith())).await;
+        for (declared, content) in
+            [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+        {
+            for (target, behind) in [(RPC_PATH, ""), (RPC_PATH, content), ("example.com:443", content)] {
+                let mut peer = Peer::connect(door.addr).await;
+                let head = format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n{declared}\r\n\r\n");
+                let frames = if behind.is_empty() { Vec::new() } else { options(&["application/json"]) };
+                peer.send(&[head.as_bytes(), behind.as_bytes(), &frames].concat()).await;
+                let (answer, text) = read_answer(&mut peer.io).await;
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{head}{behind}: {answer}");
+                assert!(text.contains("CONNECT") && text.to_lowercase().contains("content"), "{text:?}");
+            }
+        }
+    });
+}
+
 /// The other extreme: every byte comes and goes alone, in the `CONNECT`, the 200 and the frames.
 ///
 /// Hint: nothing to do, if hyper and the frames do the reading. It fails for whoever parses by hand.
