@@ -1148,6 +1148,9 @@ fn good_endpoints_parse_and_print_the_same() {
         "http@[2001:db8::8:800:200c:417a]:443",
         "tcp@[fe80::1%2]:80",
         "tcp@0.0.0.0:80",
+        "tcp@0x0.example.com:80",
+        "tcp@7.example.:80",
+        "tcp@0xcafe-1:80",
         "unix@/run/arith.sock",
         "unix@/tmp/a@b:c/d",
         &longest_host,
@@ -1173,9 +1176,11 @@ fn good_endpoints_parse_and_print_the_same() {
 }
 
 /// A bad endpoint is refused where it is written, and the error says what was given, what is wrong with it,
-/// and what would be right. A comma is bad everywhere: on day 7 endpoints travel in lists.
+/// and what would be right. A comma is bad everywhere: on day 7 endpoints travel in lists. So is a host that
+/// the system takes for an IPv4 address and we do not, such as `0x0`: it would pass as a name, and lead to
+/// 0.0.0.0.
 ///
-/// Hint: `u16::from_str` takes `+1`. Split at the last colon.
+/// Hint: `u16::from_str` takes `+1`. Split at the last colon. No name ends in a number, be it `10` or `0xa`.
 #[test]
 fn bad_endpoints_say_what_is_wrong_and_what_is_accepted() {
     let long_host = format!("tcp@{}:1", "h".repeat(254));
@@ -1218,10 +1223,16 @@ fn bad_endpoints_say_what_is_wrong_and_what_is_accepted() {
         ("unix@/a,b", "comma"),
         ("unix@/a b", "space"),
         ("unix@/a\0b", "outside of ASCII"),
-        // The system would connect to 0.0.0.0, to 10.0.0.1 and to nowhere.
+        // The system would connect to 0.0.0.0, to 10.0.0.1, to nowhere; and then to the first and to 127.0.0.1
+        // in other spellings.
         ("tcp@0:80", "no IPv4 address"),
         ("tcp@10.1:80", "no IPv4 address"),
         ("tcp@256.0.0.1:80", "no IPv4 address"),
+        ("tcp@0x0:80", "no IPv4 address"),
+        ("http@0X7F000001:80", "no IPv4 address"),
+        ("tcp@0x7f.1:80", "no IPv4 address"),
+        ("tcp@127.0.0x1:80", "no IPv4 address"),
+        ("tcp@0177.0.0.1:80", "no IPv4 address"),
         (&long_path, "107"),
     ] {
         let error =
@@ -1246,7 +1257,7 @@ proptest! {
     /// Hint: keep the text that was checked.
     #[test]
     fn well_formed_endpoints_round_trip(
-        text in "(tcp|http)@([0-9]?[a-z][a-zA-Z0-9_.-]{0,60}|[12]?[0-9](\\.(1[0-9]{2}|[1-9]?[0-9])){3}|\\[[0-9a-f]{1,4}::[0-9a-f]{1,4}\\]):[1-9][0-9]{0,3}|unix@/[!-+\\--~]{0,60}"
+        text in "(tcp|http)@([0-9]?[a-z][a-zA-Z0-9_.-]{0,60}[g-z]|[12]?[0-9](\\.(1[0-9]{2}|[1-9]?[0-9])){3}|\\[[0-9a-f]{1,4}::[0-9a-f]{1,4}\\]):[1-9][0-9]{0,3}|unix@/[!-+\\--~]{0,60}"
     ) {
         let endpoint: Endpoint = text.parse().unwrap();
         prop_assert_eq!(endpoint.to_string(), text);

@@ -88,13 +88,23 @@ impl Address {
             return Err("the host is missing");
         } else if host.contains(':') {
             return Err("an IPv6 address needs brackets");
-        } else if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') && host.parse::<Ipv4Addr>().is_err() {
-            // The system would take "0" for 0.0.0.0, and "10.1" for 10.0.0.1.
-            return Err("the host is a number, but no IPv4 address");
+        } else if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
+            // The system would take "0" and "0x0" for 0.0.0.0, and "10.1" for 10.0.0.1.
+            return Err("the host ends in a number, but it is no IPv4 address");
         } else if !host.chars().all(is_name_part) {
             return Err("the host has characters that no host has");
         }
         Ok(Address(text.to_owned()))
+    }
+}
+
+/// Whether the last part of a host is a number, decimal or hexadecimal. No name in the domain name system is
+/// like that.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
