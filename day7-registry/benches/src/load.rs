@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -19,8 +19,10 @@ use crate::peers::{Caller, Peer};
 use crate::workload::{Kind, Workload};
 
 /// A measurement goes on until so many calls were answered, but for no longer than this.
-const MIN_CALLS: u64 = 10;
+const MIN_CALLS: u64 = 20;
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How often the clock's thread looks whether the load goes on. Twenty looks a second take no time from it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What one measurement found.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -31,7 +33,7 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Half of the calls took at most so long, in microseconds.
     pub(crate) p50: f64,
-    /// 99 of 100 calls took at most so long, in microseconds.
+    /// 99 of 100 calls took at most so long, in microseconds. Of fewer than 100 calls it is the longest.
     pub(crate) p99: f64,
     /// CPU time of the server's process, user and system, in seconds.
     pub(crate) server_cpu: f64,
@@ -106,7 +108,7 @@ pub(crate) struct Plan {
 /// Measures one peer, whose server is there already.
 ///
 /// # Errors
-/// A call failed, or its answer was wrong.
+/// A call failed, its answer was wrong, or the load ended too early.
 pub(crate) fn measure(peer: Peer, addr: SocketAddr, server_pid: i32, plan: Plan) -> Result<Sample> {
     let runtime = machine::runtime()?;
     let meter = Arc::new(Meter::new());
@@ -115,12 +117,12 @@ pub(crate) fn measure(peer: Peer, addr: SocketAddr, server_pid: i32, plan: Plan)
         load.spawn_on(peer.drive(addr, plan.workload, Arc::clone(&meter)), runtime.handle());
     }
     // The clock is on a thread of its own: the runtime may be too busy to look at it in time.
-    std::thread::sleep(plan.warm_up);
+    watch(&mut load, plan.warm_up)?;
     let (before, start) = (Reading::take(server_pid)?, Instant::now());
     meter.running.store(true, Ordering::Relaxed);
-    std::thread::sleep(plan.duration);
-    while meter.times.count() < MIN_CALLS && !load.is_empty() && start.elapsed() < MAX_WAIT {
-        std::thread::sleep(Duration::from_millis(1));
+    watch(&mut load, plan.duration)?;
+    while meter.times.count() < MIN_CALLS && start.elapsed() < MAX_WAIT {
+        watch(&mut load, Duration::from_millis(1))?;
     }
     meter.stop();
     let (after, seconds) = (Reading::take(server_pid)?, start.elapsed().as_secs_f64());
@@ -143,6 +145,26 @@ pub(crate) fn measure(peer: Peer, addr: SocketAddr, server_pid: i32, plan: Plan)
         segments: after.segments - before.segments,
         all_calls: calls + meter.others.load(Ordering::Relaxed),
     })
+}
+
+/// Sleeps for so long, and looks at the load meanwhile: nothing may end while the clock runs, or the figures would
+/// be those of less load than the plan says.
+///
+/// # Errors
+/// A part of the load has ended.
+fn watch(load: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        if let Some(ended) = load.try_join_next() {
+            ended??;
+            bail!("the load has ended by itself");
+        }
+        let left = duration.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
 }
 
 /// Keeps the workload's calls in flight: one task for each.
@@ -217,39 +239,77 @@ pub(crate) fn payload(len: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Adds and echoes, until it is told to make mistakes.
+    /// Longer than any of these tests takes.
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Adds and echoes, makes one mistake, and ends the load after 200 calls, whether that was noticed or not.
     #[derive(Clone)]
     struct Wrong(Arc<Meter>);
 
     impl Caller for Wrong {
         async fn sum(&self, a: i32, b: i32) -> Result<i32> {
-            tokio::task::yield_now().await;
-            Ok(a + b + i32::from(self.0.others.load(Ordering::Relaxed) == 100))
+            Ok(a + b + i32::from(self.mistake().await))
         }
 
         async fn echo(&self, mut payload: Vec<u8>) -> Result<Vec<u8>> {
-            tokio::task::yield_now().await;
-            match self.0.others.load(Ordering::Relaxed) {
-                50 => payload[7] ^= 1,
-                100 => self.0.stop(),
-                _ => {}
-            }
+            payload[7] ^= u8::from(self.mistake().await);
             Ok(payload)
         }
     }
 
+    impl Wrong {
+        /// Whether to make the mistake now.
+        async fn mistake(&self) -> bool {
+            tokio::task::yield_now().await;
+            let calls = self.0.others.load(Ordering::Relaxed);
+            if calls >= 200 {
+                self.0.stop();
+            }
+            calls == 100
+        }
+    }
+
+    async fn complaint(workload: Workload) -> String {
+        let meter = Arc::new(Meter::new());
+        let load = drive(Wrong(Arc::clone(&meter)), workload, meter);
+        tokio::time::timeout(DEADLINE, load).await.unwrap().unwrap_err().to_string()
+    }
+
     #[tokio::test]
     async fn one_wrong_sum_among_many_is_an_error() {
-        let meter = Arc::new(Meter::new());
-        let error = drive(Wrong(Arc::clone(&meter)), Workload::Sum64, meter).await.unwrap_err();
-        assert!(error.to_string().contains("is not"), "{error}");
+        let error = complaint(Workload::Sum64).await;
+        assert!(error.contains("is not"), "{error}");
     }
 
     #[tokio::test]
     async fn one_wrong_bit_in_an_echo_is_an_error() {
-        let meter = Arc::new(Meter::new());
-        let error = drive(Wrong(Arc::clone(&meter)), Workload::Echo1M, meter).await.unwrap_err();
-        assert!(error.to_string().contains("other bytes"), "{error}");
+        let error = complaint(Workload::Echo1M).await;
+        assert!(error.contains("other bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_load_that_fails_or_ends_is_noticed_before_the_time_is_up() {
+        let runtime = machine::runtime().unwrap();
+        let start = Instant::now();
+        let complaint = |end: Result<()>| {
+            let mut load = JoinSet::new();
+            load.spawn_on(std::future::pending(), runtime.handle());
+            load.spawn_on(async { end }, runtime.handle());
+            watch(&mut load, 2 * DEADLINE).unwrap_err().to_string()
+        };
+        assert_eq!(complaint(Err(anyhow::anyhow!("refused"))), "refused");
+        assert_eq!(complaint(Ok(())), "the load has ended by itself");
+        assert!(start.elapsed() < DEADLINE);
+    }
+
+    #[test]
+    fn a_load_that_goes_on_is_watched_to_the_end() {
+        let runtime = machine::runtime().unwrap();
+        let mut load = JoinSet::new();
+        load.spawn_on(std::future::pending(), runtime.handle());
+        let (start, duration) = (Instant::now(), 2 * LOOK);
+        watch(&mut load, duration).unwrap();
+        assert!(start.elapsed() >= duration);
     }
 
     #[test]
