@@ -90,7 +90,7 @@ struct CompareArgs {
 enum Command {
     /// Cost against size: connections, servers in the registry, payload
     Growth(GrowthArgs),
-    /// Serve one peer: prints its address, and ends when stdin does. For a profiler
+    /// Serve one peer: prints its address, and serves until it is stopped. For a profiler
     Serve(ServeArgs),
     /// Measure one peer whose server runs already: prints one line of JSON. For a profiler
     Load(LoadArgs),
@@ -144,6 +144,7 @@ struct LoadArgs {
 }
 
 fn main() -> ExitCode {
+    process::end_with_parent();
     let cli = Cli::parse();
     let result = match cli.command {
         None => cli.compare.run(),
@@ -151,10 +152,7 @@ fn main() -> ExitCode {
         Some(Command::Load(args)) => args.run(),
         Some(Command::Growth(args)) => args.run(),
         Some(Command::Hold { addr, count }) => hold(addr, count),
-        Some(Command::Registry) => {
-            process::end_with_parent();
-            growth::servers::run_registry()
-        }
+        Some(Command::Registry) => growth::servers::run_registry(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -225,14 +223,12 @@ impl GrowthArgs {
 }
 
 fn hold(addr: SocketAddr, count: usize) -> Result<()> {
-    process::end_with_parent();
     machine::raise_file_limit()?;
     growth::connections::run_holder(addr, count)
 }
 
 impl ServeArgs {
     fn run(self) -> Result<()> {
-        process::end_with_parent();
         self.cores.map_or(Ok(()), machine::use_cores)?;
         machine::raise_file_limit()?;
         machine::runtime()?.block_on(self.peer.serve(|addr| {
@@ -244,7 +240,6 @@ impl ServeArgs {
 
 impl LoadArgs {
     fn run(self) -> Result<()> {
-        process::end_with_parent();
         self.cores.map_or(Ok(()), machine::use_cores)?;
         machine::raise_file_limit()?;
         let plan = Plan {

@@ -1,10 +1,14 @@
-//! This program, started again in another role. A child ends when whoever started it ends.
+//! This program, started again in another role. Such a child ends when its parent does; a server that is started by
+//! hand stays.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// Tells a child that it was started by [`Process`].
+const IS_CHILD: &str = "RRPC_BENCH_IS_CHILD";
 
 /// A child that serves until this is dropped.
 pub(crate) struct Process {
@@ -17,6 +21,7 @@ impl Process {
     pub(crate) fn start(args: &[String]) -> Result<Process> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(args)
+            .env(IS_CHILD, "1")
             .stdin(Stdio::piped()) // it ends when this does: see `end_with_parent`
             .stdout(Stdio::piped())
             .spawn()
@@ -73,8 +78,12 @@ pub(crate) fn run(args: &[String], limit: Duration) -> Result<String> {
     Ok(output)
 }
 
-/// In a child: ends this process as soon as its parent has ended, however that came.
+/// In a child: ends this process as soon as its parent has ended, however that came. A process that was started by
+/// hand is no child: its stdin may be at its end from the beginning, as it is in a script.
 pub(crate) fn end_with_parent() {
+    if std::env::var_os(IS_CHILD).is_none() {
+        return;
+    }
     std::thread::spawn(|| {
         // Nobody writes: this returns at the end of the pipe.
         std::io::stdin().read_to_end(&mut Vec::new()).ok();
