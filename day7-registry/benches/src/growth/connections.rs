@@ -5,41 +5,73 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use day7_registry::Codec;
 use tokio::task::JoinSet;
 
-use super::{Order, Series};
+use super::{Order, Series, Subject};
 use crate::compare;
 use crate::load::{Plan, Sample};
 use crate::machine;
 use crate::peers::{Caller, Peer, rrpc};
 use crate::process::Process;
+use crate::report::thousands;
 use crate::workload::{Placement, Workload};
 
-/// One process holds so many idle connections at most: each is an open file, and some systems allow few.
-const PER_PROCESS: usize = 5000;
 /// Open files that a process needs for itself.
-const OTHER_FILES: u64 = 100;
+const OTHER_FILES: usize = 100;
 /// How many connections are being made at the same time.
 const AT_ONCE: usize = 64;
 
+/// What an idle connection may take of the server's memory.
+const MOST_KIB: f64 = 12.0;
+/// How many busy connections.
+const BUSY_SIZES: [usize; 4] = [1, 10, 100, 1000];
+
+/// How many idle connections.
+fn idle_sizes(quick: bool) -> &'static [usize] {
+    if quick { &[1, 10, 100, 1000] } else { &[1, 10, 100, 1000, 10_000] }
+}
+
+/// Checks, before anything is measured, that the largest size will have enough open files: the server needs one for
+/// each connection, and so does the client.
+///
+/// # Errors
+/// The system allows too few.
+pub(super) fn check_files(subjects: &[Subject], quick: bool) -> Result<()> {
+    let needed = |quick| {
+        let sizes = subjects.iter().flat_map(|subject| match subject {
+            Subject::Idle => idle_sizes(quick),
+            Subject::Busy => &BUSY_SIZES,
+            Subject::Registry | Subject::Payload => &[],
+        });
+        sizes.max().map_or(0, |largest| largest + OTHER_FILES)
+    };
+    let (needed, with_quick, allowed) = (needed(quick), needed(true), machine::raise_file_limit()?);
+    let mut hint = String::new();
+    if with_quick < needed {
+        hint = format!("; with --quick, {} suffice", thousands(with_quick as f64));
+    }
+    ensure!(
+        needed as u64 <= allowed,
+        "a process needs {} open files, as each connection is one, but the system allows it {} (ulimit -Hn){hint}",
+        thousands(needed as f64),
+        thousands(allowed as f64),
+    );
+    Ok(())
+}
+
 /// What the idle connections are measured by.
 pub(super) fn idle(quick: bool) -> Result<Vec<Series>> {
-    let sizes: &[usize] = if quick { &[1, 10, 100, 1000] } else { &[1, 10, 100, 1000, 10_000] };
     let mut memory = Series::new("server's memory, KiB", Order::Linear);
-    let mut each = Series::new("KiB each", Order::Constant);
+    let mut each = Series::new("KiB each", Order::Constant).at_most(MOST_KIB);
     let mut latency = Series::new("one call on a busy one, p50 us", Order::Constant);
-    let per_process = PER_PROCESS.min((machine::raise_file_limit()?.saturating_sub(OTHER_FILES)) as usize);
-    for size in sizes {
+    for size in idle_sizes(quick) {
         let (server, addr) = compare::serve(Peer::RrpcBincode, Placement::Free)?;
         // The first connection also pays for what all share.
         drop(hold(addr, 1)?);
         let before = rss(server.id())?;
-        let mut holders = Vec::new();
-        for start in (0..*size).step_by(per_process) {
-            holders.push(hold(addr, per_process.min(size - start))?);
-        }
+        let _holder = hold(addr, *size)?;
         let used = rss(server.id())?.saturating_sub(before) as f64 / 1024.0;
         let sample = measure(addr, &server, 1, quick)?;
         memory.points.push((*size, used));
@@ -54,7 +86,7 @@ pub(super) fn idle(quick: bool) -> Result<Vec<Series>> {
 pub(super) fn busy(quick: bool) -> Result<Vec<Series>> {
     let mut time = Series::new("time per call, all together, us", Order::Constant);
     let mut cpu = Series::new("CPU per call, us", Order::Constant);
-    for size in [1, 10, 100, 1000] {
+    for size in BUSY_SIZES {
         let (server, addr) = compare::serve(Peer::RrpcBincode, Placement::Free)?;
         let sample = measure(addr, &server, size, quick)?;
         time.points.push((size, 1e6 / sample.calls_per_second()));

@@ -24,7 +24,7 @@ pub(crate) mod servers;
 pub(crate) enum Subject {
     /// 1 to 10,000 idle connections: the server's memory, and a call on one busy connection among them
     Idle,
-    /// 1 to 1,000 busy connections: CPU time per call
+    /// 1 to 1,000 busy connections: the time per call of all together, and the CPU time of a call
     Busy,
     /// 10 to 10,000 servers in a registry: renewing, asking for the list, refreshing, choosing
     Registry,
@@ -65,13 +65,19 @@ pub(crate) struct Series {
     /// What it costs, with its unit.
     title: &'static str,
     expected: Order,
+    /// What it may cost at the largest size; `None` if only its growth matters.
+    at_most: Option<f64>,
     /// Size and cost, from small to large.
     points: Vec<(usize, f64)>,
 }
 
 impl Series {
     fn new(title: &'static str, expected: Order) -> Series {
-        Series { title, expected, points: Vec::new() }
+        Series { title, expected, at_most: None, points: Vec::new() }
+    }
+
+    fn at_most(self, most: f64) -> Series {
+        Series { at_most: Some(most), ..self }
     }
 
     /// The slope of the straight line through the three largest sizes, both axes logarithmic.
@@ -88,17 +94,26 @@ impl Series {
         rise / run
     }
 
-    /// Whether it grows no faster than it should. The margin is for noise, and for caches that end to fit.
+    /// Whether it grows no faster than it should, and costs no more than it may. The margin is for noise, and for
+    /// caches that end to fit.
     fn is_as_expected(&self) -> bool {
-        self.exponent() <= self.expected.exponent() + 0.25
+        let largest = self.points.last().map_or(f64::NAN, |(_, cost)| *cost);
+        self.exponent() <= self.expected.exponent() + 0.25 && self.at_most.is_none_or(|most| largest <= most)
+    }
+
+    /// What it should be.
+    fn expectation(&self) -> String {
+        let most = self.at_most.map(|most| format!(", at most {most}")).unwrap_or_default();
+        format!("{}{most}", self.expected.name())
     }
 }
 
 /// Measures, and tells stderr how far it is. Returns the tables.
 ///
 /// # Errors
-/// A call failed.
+/// A call failed, or the system allows too few open files.
 pub(crate) fn run(subjects: &[Subject], quick: bool) -> Result<String> {
+    connections::check_files(subjects, quick)?;
     let mut text = format!("# Cost against size\n\n{}.\n", machine::description()) + &machine::busy_notice();
     let mut all = Vec::new();
     for subject in subjects {
@@ -134,8 +149,8 @@ fn orders(series: &[Series]) -> String {
     let mut text = String::from("\n| cost | should be | exponent measured | |\n|---|---|--:|---|\n");
     for series in series {
         let verdict = if series.is_as_expected() { "yes" } else { "no" };
-        let (title, order) = (series.title, series.expected.name());
-        line(&mut text, format_args!("| {title} | {order} | {:.2} | {verdict} |", series.exponent()));
+        let (title, expectation) = (series.title, series.expectation());
+        line(&mut text, format_args!("| {title} | {expectation} | {:.2} | {verdict} |", series.exponent()));
     }
     text
 }
@@ -158,6 +173,7 @@ mod tests {
         let series = |cost: fn(f64) -> f64, expected| Series {
             title: "",
             expected,
+            at_most: None,
             points: [1, 10, 100, 1000, 10_000].map(|size| (size, cost(size as f64))).into(),
         };
         let constant = series(|_| 7.0, Order::Constant);
@@ -166,5 +182,15 @@ mod tests {
         assert!((linear.exponent() - 1.0).abs() < 0.2 && linear.is_as_expected());
         let quadratic = series(|size| size * size, Order::Linear);
         assert!((quadratic.exponent() - 2.0).abs() < 0.01 && !quadratic.is_as_expected());
+    }
+
+    #[test]
+    fn a_limit_is_that_of_the_largest_size() {
+        let mut series = Series::new("KiB each", Order::Constant).at_most(12.0);
+        series.points = vec![(1, 40.0), (10, 12.1), (100, 12.0)];
+        assert!(series.is_as_expected());
+        assert_eq!(series.expectation(), "constant, at most 12");
+        series.points.push((1000, 12.1));
+        assert!(!series.is_as_expected());
     }
 }
