@@ -46,7 +46,7 @@ impl Histogram {
     }
 }
 
-/// Below 64 ns a bucket is a nanosecond wide; from there on, its width doubles with each octave.
+/// Below 128 ns a bucket is a nanosecond wide; from there on, its width doubles with each octave.
 fn bucket(nanos: u64) -> usize {
     let octave = nanos.checked_ilog2().unwrap_or(0).saturating_sub(6);
     (u64::from(octave) * BUCKETS_PER_OCTAVE + (nanos >> octave)) as usize

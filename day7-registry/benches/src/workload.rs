@@ -3,10 +3,9 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 /// What the client asks for, over and over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
     /// `sum(i32, i32) -> i32`, one call after the other: what one caller waits for
     #[value(name = "sum-1")]
@@ -64,11 +63,11 @@ impl Workload {
 }
 
 /// Which cores the two processes may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Placement {
     /// Both processes share two cores: what a user sees, and what the machine's moods see too
     Free,
-    /// Both processes on one core, which is never idle: CPU per call repeats within some 10 %
+    /// Both processes on one core, which is never idle: CPU per call mostly repeats within some 20 %
     Pinned,
 }
 

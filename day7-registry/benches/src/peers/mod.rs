@@ -15,7 +15,6 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 use day7_registry::Codec;
-use serde::{Deserialize, Serialize};
 
 use crate::load::{self, Meter};
 use crate::workload::Workload;
@@ -27,7 +26,7 @@ pub(crate) mod tarpc;
 pub(crate) mod tonic;
 
 /// One competitor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
     /// This course, bincode over TCP
     RrpcBincode,

@@ -1,5 +1,5 @@
 //! tarpc over TCP, as its README and its examples write it: a task for each request, and its own TCP transport
-//! with all defaults. That leaves Nagle's algorithm on, which is its faster setting.
+//! with all defaults. So Nagle's algorithm is on, and its client sends at most 1000 requests that have no reply yet.
 
 use std::net::SocketAddr;
 
