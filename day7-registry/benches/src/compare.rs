@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) peers: Vec<Peer>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) placements: Vec<Placement>,
+    /// What is measured: the machine, the day, and the revision of this tree, as they are when the run begins.
+    pub(crate) machine: String,
     /// What a reader of the results must know about the machine's state.
     pub(crate) notice: String,
 }
@@ -48,8 +50,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     for round in 0..*rounds {
         for placement in placements.iter().copied() {
             for workload in workloads.iter().copied() {
-                // Each round begins with another peer, so that nobody always comes after the same one.
-                for peer in peers.iter().cycle().skip(round % peers.len()).take(peers.len()).copied() {
+                for peer in order(peers, round) {
                     let sample = measure(settings, placement, workload, peer)
                         .with_context(|| format!("{peer}, {workload}, {placement}"))?;
                     rows.push(Row { round, placement, workload, peer, sample });
@@ -69,6 +70,17 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// The peers in the order of a round. Each round begins with another one, and every second round goes backwards:
+/// else each peer would always follow the same one, and find the machine as that one leaves it.
+fn order(peers: &[Peer], round: usize) -> Vec<Peer> {
+    let mut order = peers.to_vec();
+    order.rotate_left(round % peers.len());
+    if !round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
 }
 
 fn measure(settings: &Settings, placement: Placement, workload: Workload, peer: Peer) -> Result<Sample> {
@@ -110,4 +122,22 @@ pub(crate) fn serve(peer: Peer, placement: Placement) -> Result<(Process, Socket
     let addr = server.line().context("the server's process")?;
     let addr = addr.parse().with_context(|| format!("the server's answer is no address: {addr}"))?;
     Ok((server, addr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_has_all_peers_and_not_always_the_same_one_before_each() {
+        let rounds: Vec<_> = (0..5).map(|round| order(&Peer::ALL, round)).collect();
+        for peer in Peer::ALL {
+            let before = |order: &Vec<Peer>| {
+                let place = order.iter().position(|other| *other == peer).unwrap();
+                place.checked_sub(1).map(|before| order[before].to_string())
+            };
+            let before: std::collections::HashSet<_> = rounds.iter().filter_map(before).collect();
+            assert!(before.len() > 1, "{peer} comes only after {before:?}");
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! What is asked of the machine: cores, clocks, counters, limits, and its name.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::ClockId;
@@ -52,11 +53,23 @@ fn segments(snmp: &str) -> Option<u64> {
 }
 
 /// From now on this process uses only so many cores; the last ones, as the first has to serve the devices.
+///
+/// A core is what Linux calls a CPU. The two with the highest numbers are assumed to be as good as any: on a machine
+/// with SMT they may be the two halves of one core, and then share what it can do.
+///
+/// # Errors
+/// This process may not use so many.
 pub(crate) fn use_cores(count: usize) -> Result<()> {
     let allowed = sched_getaffinity(Pid::this())?;
     let cores = (0..CpuSet::count()).rev().filter(|core| allowed.is_set(*core).unwrap_or(false));
+    let cores: Vec<_> = cores.take(count).collect();
+    ensure!(
+        cores.len() == count,
+        "{count} cores are asked for, but this process may use only {}",
+        cores.len()
+    );
     let mut chosen = CpuSet::new();
-    for core in cores.take(count) {
+    for core in cores {
         chosen.set(core)?;
     }
     sched_setaffinity(Pid::this(), &chosen).context("cannot choose the cores of this process")
@@ -74,7 +87,7 @@ pub(crate) fn raise_file_limit() -> Result<u64> {
     Ok(most)
 }
 
-/// The machine and the day, for whoever reads the results later.
+/// The machine, the day and the revision of this tree, for whoever reads the results later.
 pub(crate) fn description() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -84,7 +97,21 @@ pub(crate) fn description() -> String {
     // "Sun, 06 Nov 1994 08:49:37 GMT"
     let now = httpdate::fmt_http_date(SystemTime::now());
     let date = now.get(5..16).unwrap_or(&now);
-    format!("{model}, {cores} cores, Linux {}, {date}", kernel.trim())
+    let revision = revision().map(|revision| format!(", revision {revision}")).unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {}, {date}{revision}", kernel.trim())
+}
+
+/// What is measured: the commit, and whether anything but earlier results is different from it. `None` without git.
+fn revision() -> Option<String> {
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::null());
+        let output = git.output().ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--", ":/", ":(exclude)results"])?;
+    Some(format!("{}{}", commit.trim(), if changes.is_empty() { "" } else { "+changes" }))
 }
 
 /// What to tell a reader if this machine is busy already, before anything is measured; else nothing.
@@ -128,6 +155,12 @@ mod tests {
     fn waiting_is_not_work() {
         assert_eq!(cpu_times("cpu  10 1 5 80 4 0 0 0 0 0\ncpu0 1 1 1 1 1\n"), Some((16, 100)));
         assert_eq!(cpu_times("intr 1 2 3\n"), None);
+    }
+
+    #[test]
+    fn nobody_gets_more_cores_than_there_are() {
+        let error = use_cores(100_000).unwrap_err().to_string();
+        assert!(error.starts_with("100000 cores are asked for, but"), "{error}");
     }
 
     #[test]

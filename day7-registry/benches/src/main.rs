@@ -13,7 +13,7 @@
 //! | [`histogram`], [`machine`], [`process`] | percentiles; clocks and counters; this program in other roles |
 //! | [`compare`] | rounds: all peers, again and again, in turns |
 //! | [`growth`] | cost against size |
-//! | [`claims`], [`stats`] | ratios within a round, and what is claimed of them |
+//! | [`goals`], [`stats`] | ratios within a round, and what they should be |
 //! | [`report`], [`svg`] | the tables and the chart |
 
 use std::io::Write;
@@ -31,8 +31,8 @@ use load::Plan;
 use peers::Peer;
 use workload::{Placement, Workload};
 
-mod claims;
 mod compare;
+mod goals;
 mod growth;
 mod histogram;
 mod load;
@@ -48,7 +48,7 @@ mod workload;
 ///
 /// Server and client are two processes on the loopback with one TCP connection. Every workload is measured with
 /// both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to stdout.
-/// A full run also writes them, and the chart, to the directory of the results.
+/// A full run, one without options, also writes them, and the chart, to the directory of the results.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -81,7 +81,8 @@ struct CompareArgs {
     /// Only with these cores
     #[arg(long = "placement", value_name = "NAMES", value_enum, value_delimiter = ',')]
     placements: Vec<Placement>,
-    /// Write bench.md and bench.svg there [default: `results` beside Cargo.toml, and nothing after a partial run]
+    /// Write bench.md and bench.svg there [default: `results` beside Cargo.toml, and nothing after a run with any of
+    /// these options]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -110,7 +111,7 @@ struct GrowthArgs {
     /// Only these
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
-    /// Write growth.md there [default: `results` beside Cargo.toml, and nothing after a partial run]
+    /// Write growth.md there [default: `results` beside Cargo.toml, and nothing after a run with any of these options]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -171,7 +172,9 @@ impl CompareArgs {
             (_, true) => Duration::from_secs_f64(check),
             _ => Duration::from_secs_f64(full),
         };
-        let is_partial = !(self.only.is_empty() && self.workloads.is_empty() && self.placements.is_empty());
+        // Results that stay are of a full run: of everything, and for as long as everybody else's.
+        let chooses = !(self.only.is_empty() && self.workloads.is_empty() && self.placements.is_empty());
+        let is_partial = chooses || self.rounds.is_some() || self.seconds.is_some();
         let settings = Settings {
             rounds: self.rounds.map_or(if is_full { 5 } else { 1 }, |rounds| rounds as usize),
             warm_up: default(0.3, 0.1, 0.01),
@@ -179,6 +182,7 @@ impl CompareArgs {
             peers: all_unless(self.only, &Peer::ALL),
             workloads: all_unless(self.workloads, &Workload::ALL),
             placements: all_unless(self.placements, &Placement::ALL),
+            machine: machine::description(),
             notice: machine::busy_notice(),
         };
         let rows = compare::run(&settings)?;

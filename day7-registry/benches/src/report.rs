@@ -2,20 +2,22 @@
 
 use std::fmt::Write;
 
-use crate::claims;
 use crate::compare::{Row, Settings};
+use crate::goals;
 use crate::load::Sample;
-use crate::machine;
 use crate::peers::Peer;
 use crate::stats::Summary;
 use crate::workload::{Kind, Placement, Workload};
+
+/// Of fewer calls, the 99th percentile is the longest one.
+const CALLS_FOR_P99: u64 = 100;
 
 /// All of it.
 pub(crate) fn markdown(settings: &Settings, rows: &[Row]) -> String {
     let mut text = format!(
         "# rrpc and the libraries you know\n\n{}. Rounds: {}, of {} s for each measurement. Medians, and half of the \
-         range as the spread.\n",
-        machine::description(),
+         range as the spread. A p99 of fewer than {CALLS_FOR_P99} calls is their maximum: `max`.\n",
+        settings.machine,
         settings.rounds,
         settings.duration.as_secs_f64(),
     );
@@ -32,22 +34,25 @@ pub(crate) fn markdown(settings: &Settings, rows: &[Row]) -> String {
 fn ratios(rows: &[Row]) -> String {
     let mut text = String::from(
         "\n## Ratios\n\nEach is taken within one round; the median of the rounds counts. The range is from the \
-         least to the most.\n\n\
-         | | against | workload | cores | what | ratio | range | goal | |\n|---|---|---|---|---|--:|--:|---|---|\n",
+         least to the most. `floor-bare` is the ratio of that floor to the same library: what is possible at all.\n\n\
+         | | against | workload | cores | what | ratio | range | goal | | floor-bare |\n\
+         |---|---|---|---|---|--:|--:|---|---|--:|\n",
     );
-    for claim in claims::all() {
-        let Some(ratio) = claim.ratio(rows) else { continue };
-        let verdict = if claim.goal.holds(ratio.median) { "yes" } else { "no" };
-        let (ours, theirs, workload, placement) = (claim.ours, claim.theirs, claim.workload, claim.placement);
+    for goal in goals::all() {
+        let Some(ratio) = goal.ratio(rows) else { continue };
+        let verdict = if goal.bound.is_met(ratio.median) { "yes" } else { "no" };
+        let floor = goal.floor(rows).map(|ratio| format!("{:.2}", ratio.median)).unwrap_or_default();
+        let (ours, theirs, workload, placement) = (goal.ours, goal.theirs, goal.workload, goal.placement);
         line(
             &mut text,
             format_args!(
-                "| {ours} | {theirs} | {workload} | {placement} | {} | {:.2} | {:.2} to {:.2} | {} | {verdict} |",
-                claim.metric.title(),
+                "| {ours} | {theirs} | {workload} | {placement} | {} | {:.2} | {:.2} to {:.2} | {} | {verdict} \
+                 | {floor} |",
+                goal.metric.title(),
                 ratio.median,
                 ratio.least,
                 ratio.most,
-                claim.goal.text(),
+                goal.bound.text(),
             ),
         );
     }
@@ -56,37 +61,43 @@ fn ratios(rows: &[Row]) -> String {
 
 fn table(settings: &Settings, rows: &[Row], placement: Placement, workload: Workload) -> String {
     let mut text = format!("\n## {}, {}\n\n", workload.title(), placement.title());
-    let is_echo = matches!(workload.kind(), Kind::Echo(_));
-    let unit = if is_echo { "MB/s" } else { "segments a call" };
+    let (title, column) = match workload.kind() {
+        Kind::Echo(_) => (" MB/s |", "--:|"),
+        Kind::Sum => ("", ""),
+    };
     line(
         &mut text,
         format_args!(
-            "| | calls/s | spread | p50 us | p99 us | CPU s per million calls | server | client | {unit} |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|"
+            "| | calls/s | spread | p50 us | p99 us | CPU s per million calls | spread | server | client \
+             | segments a call |{title}\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|{column}"
         ),
     );
     for peer in &settings.peers {
-        let Some(calls) = summary(rows, placement, workload, *peer, Sample::calls_per_second) else {
+        let of = |figure: fn(&Sample) -> f64| summary(rows, placement, workload, *peer, figure);
+        let (Some(calls), Some(cpu), Some(counts)) =
+            (of(Sample::calls_per_second), of(Sample::cpu_per_call), of(|sample| sample.calls as f64))
+        else {
             continue;
         };
-        let median = |of: fn(&Sample) -> f64| {
-            summary(rows, placement, workload, *peer, of).map_or(f64::NAN, |summary| summary.median)
-        };
-        let last = match workload.kind() {
-            Kind::Echo(len) => format!("{:.0}", calls.median * len as f64 / 1e6),
-            Kind::Sum => format!("{:.2}", median(Sample::segments_per_call)),
+        let median = |figure: fn(&Sample) -> f64| of(figure).map_or(f64::NAN, |summary| summary.median);
+        let max = if counts.least < CALLS_FOR_P99 as f64 { "max " } else { "" };
+        let megabytes = match workload.kind() {
+            Kind::Echo(len) => format!(" {:.0} |", calls.median * len as f64 / 1e6),
+            Kind::Sum => String::new(),
         };
         line(
             &mut text,
             format_args!(
-                "| {peer} | {} | ±{:.0} % | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} | {last} |",
+                "| {peer} | {} | ±{:.0} % | {:.1} | {max}{:.1} | {:.2} | ±{:.0} % | {:.2} | {:.2} | {:.2} |{megabytes}",
                 thousands(calls.median),
                 calls.spread() * 100.0,
                 median(|sample| sample.p50),
                 median(|sample| sample.p99),
-                median(Sample::cpu_per_call),
+                cpu.median,
+                cpu.spread() * 100.0,
                 median(|sample| sample.server_cpu / sample.calls as f64 * 1e6),
                 median(|sample| sample.client_cpu / sample.calls as f64 * 1e6),
+                median(Sample::segments_per_call),
             ),
         );
     }

@@ -5,7 +5,6 @@
 
 use crate::compare::{Row, Settings};
 use crate::load::Sample;
-use crate::machine;
 use crate::peers::Peer;
 use crate::report::{line, summary, thousands};
 use crate::workload::{Placement, Workload};
@@ -17,12 +16,15 @@ const LONGEST: f64 = 600.0;
 const ROW: usize = 20;
 const HEADING: usize = 34;
 const TOP: usize = 52;
+/// Room for the line that says what the colours mean.
+const BOTTOM: usize = 40;
 
 /// The chart of the calls per second, with both processes free; or pinned, if that is all that was measured.
 pub(crate) fn chart(settings: &Settings, rows: &[Row]) -> String {
-    let placement = settings.placements.first().copied().unwrap_or(Placement::Free);
+    let placements = &settings.placements;
+    let placement = if placements.contains(&Placement::Free) { Placement::Free } else { Placement::Pinned };
     let panel_height = HEADING + settings.peers.len() * ROW;
-    let height = TOP + settings.workloads.len() * panel_height + 20;
+    let height = TOP + settings.workloads.len() * panel_height + BOTTOM;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
          viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -30,11 +32,29 @@ pub(crate) fn chart(settings: &Settings, rows: &[Row]) -> String {
     );
     let title = format!("Calls per second over one TCP connection, {}", placement.title());
     label(&mut text, 16, 22, "font-size=\"15\" font-weight=\"bold\"", &title);
-    label(&mut text, 16, 40, "fill=\"#57606a\"", &machine::description());
+    label(&mut text, 16, 40, "fill=\"#57606a\"", &settings.machine);
     for (index, workload) in settings.workloads.iter().enumerate() {
         panel(&mut text, settings, rows, placement, *workload, TOP + index * panel_height);
     }
+    legend(&mut text, height - 14);
     text + "</svg>\n"
+}
+
+/// What the colours mean, and the mark.
+fn legend(text: &mut String, y: usize) {
+    let kinds = [
+        (Peer::RrpcBincode, "this course"),
+        (Peer::TarpcBincode, "tarpc"),
+        (Peer::Tonic, "tonic"),
+        (Peer::FloorBare, "floors, without a library; a bar with » is cut off, as the floor is faster"),
+    ];
+    let kinds = kinds.map(|(peer, kind)| {
+        format!("<tspan dx=\"10\" fill=\"{}\">■</tspan> <tspan>{kind}</tspan>", colour(peer))
+    });
+    line(
+        text,
+        format_args!("<text x=\"6\" y=\"{y}\" font-size=\"11\" fill=\"#57606a\">{}</text>", kinds.concat()),
+    );
 }
 
 fn panel(
