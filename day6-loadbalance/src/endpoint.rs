@@ -46,7 +46,7 @@ pub enum Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(String);
 
-/// A checked absolute path.
+/// A checked absolute path. It is printable ASCII without comma, space, double quote and backslash.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketPath(PathBuf);
 
@@ -121,9 +121,10 @@ impl SocketPath {
         if text.len() > MAX_SOCKET_PATH_LEN {
             return Err("the path is longer than 107 bytes");
         }
-        // Endpoints travel in HTTP headers, in lists with commas between them.
-        if !text.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
-            return Err("the path has a comma, a space, or a character outside of ASCII");
+        // Endpoints travel in HTTP headers, in lists with commas between them, and in JSON, which would double
+        // quotes and backslashes: a list must not grow there.
+        if !text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\\')) {
+            return Err("the path may be printable ASCII, but no comma, space, double quote or backslash");
         }
         Ok(SocketPath(PathBuf::from(text)))
     }

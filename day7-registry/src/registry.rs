@@ -56,8 +56,8 @@ pub const LEASE_HEADER: &str = "x-rrpc-lease-ms";
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 /// The default limit for the servers in the list. One more is refused.
 pub const DEFAULT_MAX_SERVERS: usize = 10_000;
-/// The longest endpoint that can be registered, in bytes. So a list of [`DEFAULT_MAX_SERVERS`] is never
-/// longer than [`MAX_LIST_LEN`](crate::MAX_LIST_LEN).
+/// The longest endpoint that can be registered, in bytes. It has as many in JSON, so a list of
+/// [`DEFAULT_MAX_SERVERS`] is never longer than [`MAX_LIST_LEN`](crate::MAX_LIST_LEN).
 pub const MAX_SERVER_LEN: usize = 200;
 /// The longest list that is sent as a header, in bytes. A longer one is in the body alone.
 pub const MAX_SERVERS_HEADER_LEN: usize = 4096;
