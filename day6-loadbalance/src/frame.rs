@@ -72,7 +72,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             // A peer's word alone buys at most READ_AHEAD: beyond that, memory grows with what has arrived.
             let room = missing.min(self.buf.len().max(READ_AHEAD)).max(READ_CHUNK);
             self.buf.reserve(room);
-            if self.io.read_buf(&mut self.buf).await? == 0 {
+            // Not more than that, whatever room there is: what is behind a large frame would be moved and kept.
+            if self.io.read_buf(&mut (&mut self.buf).limit(room)).await? == 0 {
                 return if self.buf.is_empty() {
                     Ok(None)
                 } else {
