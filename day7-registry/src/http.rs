@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::open_tcp;
 use crate::connection::{self, Admission};
 use crate::deadline::limit;
-use crate::error::in_short;
+use crate::error::{full_text, in_short};
 use crate::server::accept_loop;
 use crate::{Client, Error, Listener, Options, Server, debug};
 
@@ -252,9 +252,12 @@ pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
+/// hyper's own text is short, such as "connection error". What it was is in the causes.
 fn broken(error: hyper::Error) -> Error {
-    if error.is_parse() || error.is_incomplete_message() {
-        return Error::Handshake(format!("expected HTTP: {error}"));
+    let is_no_http = error.is_parse() || error.is_incomplete_message();
+    let text = full_text(&error.into());
+    match is_no_http {
+        true => Error::Handshake(format!("expected HTTP: {text}")),
+        false => Error::Io(io::Error::other(text)),
     }
-    Error::Io(io::Error::other(error))
 }

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::error::in_short;
+use crate::error::{full_text, in_short};
 use crate::http::MAX_HTTP_HEADER_LEN;
 use crate::registry::{LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
 use crate::{Address, Endpoint};
@@ -125,7 +125,12 @@ pub enum RegistryError {
 
 impl RegistryError {
     fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RegistryError {
-        RegistryError::Unreachable(Arc::from(error.into()))
+        let mut error = error.into();
+        // hyper's own text is short, such as "connection error". What it was is in the causes.
+        if error.source().is_some() {
+            error = full_text(&anyhow::Error::from_boxed(error)).into();
+        }
+        RegistryError::Unreachable(Arc::from(error))
     }
 }
 

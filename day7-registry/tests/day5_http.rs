@@ -725,6 +725,31 @@ fn a_server_that_never_answers_is_a_timeout() {
     });
 }
 
+/// A connection that is reset in the middle of the HTTP: the error's text says so, and says it once. That holds
+/// for the text of the error itself and for the one with all its causes.
+///
+/// hyper's errors have a short text, "connection error", and the cause behind it. Whoever reads the log would
+/// learn that something went wrong, and not what.
+///
+/// Hint: `error::full_text` makes one text of an error and its causes, and leaves out what was said already.
+#[test]
+fn an_error_of_http_names_its_cause() {
+    run(async || {
+        let server = raw_server(|mut io| async move {
+            io.read_u8().await.unwrap();
+            io.set_zero_linger().unwrap();
+        })
+        .await;
+        let error = refusal(server.addr, &Options::default()).await;
+        let text = error.to_string();
+        for text in [text, day7_registry::error::full_text(&error.into())] {
+            assert!(text.contains("reset"), "{text}");
+            let parts: Vec<_> = text.split(": ").collect();
+            assert_eq!(parts.iter().collect::<HashSet<_>>().len(), parts.len(), "said twice: {text}");
+        }
+    });
+}
+
 /// HTTP says yes, and then the server refuses the handshake. The client learns of it as through TCP: the
 /// same variant, the same words.
 ///

@@ -6,11 +6,12 @@
 
 mod support;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use day7_registry::error::full_text;
 use day7_registry::{
     BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_TTL, Discovery, DiscoveryError, Endpoint, Heartbeat,
     MAX_LIST_LEN, MAX_SERVERS_HEADER_LEN, MultiServersDiscovery, Options, REGISTRY_PATH, Registry,
@@ -20,6 +21,7 @@ use support::io::Script;
 use support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
 use support::{Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, start, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, advance, sleep};
 
 // ---- helpers of this suite -------------------------------------------------------------------------------
@@ -527,6 +529,33 @@ fn a_registry_that_hangs_costs_the_time_limit() {
         drop(registry);
         let result = within("no connection", client.servers()).await;
         assert!(matches!(result, Err(RegistryError::Unreachable(_))), "{result:?}");
+    });
+}
+
+/// A connection that is reset in the middle of an exchange: the error's text says so, and says it once. That
+/// holds for the text of the error itself and for the one with all its causes.
+///
+/// This text is all that the log of a heartbeat shows. hyper's own is "connection error", with the cause behind.
+///
+/// Hint: `error::full_text` makes one text of an error and its causes, and leaves out what was said already.
+#[test]
+fn an_exchange_that_breaks_names_the_cause() {
+    run(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client_of(listener.local_addr().unwrap());
+        let resetting = async {
+            let (mut io, _) = listener.accept().await.unwrap();
+            io.read_u8().await.unwrap();
+            io.set_zero_linger().unwrap();
+        };
+        let (result, ()) = within("an error", async { tokio::join!(client.servers(), resetting) }).await;
+        let error = result.unwrap_err();
+        assert!(matches!(error, RegistryError::Unreachable(_)), "{error:?}");
+        for text in [error.to_string(), full_text(&error.into())] {
+            assert!(text.contains("reset"), "{text}");
+            let parts: Vec<_> = text.split(": ").collect();
+            assert_eq!(parts.iter().collect::<HashSet<_>>().len(), parts.len(), "said twice: {text}");
+        }
     });
 }
 
