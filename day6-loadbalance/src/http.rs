@@ -28,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::ToSocketAddrs;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::open_tcp;
@@ -46,6 +47,8 @@ pub const DEBUG_PATH: &str = "/debug/rrpc";
 pub const MAX_HTTP_HEADER_LEN: usize = 16 * 1024;
 /// How much of a refusal's text a client reads, in bytes.
 const MAX_REFUSAL_LEN: usize = 4 * 1024;
+/// How long a client reads a refusal's text. It comes with the status as a rule, and matters less.
+const REFUSAL_TIME: Duration = Duration::from_millis(250);
 /// How long an answer that is on its way may take once the server shuts down.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
@@ -96,22 +99,24 @@ where
     let status = response.status();
     if !status.is_success() {
         let text = read_refusal(response.into_body()).await;
-        return Err(Error::Handshake(format!(
-            "the HTTP server answered {status}: {}",
-            in_short(text.trim())
-        )));
+        return Err(Error::Handshake(format!("the HTTP server answered {status}: {text}")));
     }
     Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(broken)?))
 }
 
-async fn read_refusal(mut body: Incoming) -> String {
+/// What comes of a refusal's text within its limits, in short.
+pub(crate) async fn read_refusal(mut body: Incoming) -> String {
     let mut text = Vec::new();
-    while text.len() < MAX_REFUSAL_LEN
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        text.extend(frame.into_data().unwrap_or_default());
-    }
-    String::from_utf8_lossy(&text).into_owned()
+    let read = async {
+        while text.len() < MAX_REFUSAL_LEN
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            text.extend(frame.into_data().unwrap_or_default());
+        }
+    };
+    // Too late or not: the status is known, and what has come of the text will do.
+    timeout(REFUSAL_TIME, read).await.ok();
+    in_short(String::from_utf8_lossy(&text).trim())
 }
 
 impl Server {

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::error::{full_text, in_short};
-use crate::http::MAX_HTTP_HEADER_LEN;
+use crate::http::{MAX_HTTP_HEADER_LEN, read_refusal};
 use crate::registry::{LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
 use crate::{Address, Endpoint};
 
@@ -257,12 +257,11 @@ impl RegistryClient {
 
         let response = sender.send_request(request).await.map_err(RegistryError::unreachable)?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_LIST_LEN).collect().await;
         if !head.status.is_success() {
-            let text = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let text = in_short(String::from_utf8_lossy(&text).trim());
+            let text = read_refusal(body).await;
             return Err(RegistryError::Status { status: head.status.as_u16(), text });
         }
+        let body = Limited::new(body, MAX_LIST_LEN).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
             true => RegistryError::BadAnswer(format!("it is longer than {MAX_LIST_LEN} bytes")),
             false => RegistryError::unreachable(error),

@@ -675,6 +675,27 @@ fn any_other_answer_is_a_handshake_error_with_status_and_text() {
     });
 }
 
+/// A refusal with a text that never comes to its end: the status is known, and is the error, with the text that
+/// has come so far. It does not take all of the time for connecting.
+///
+/// A proxy says 403 and stalls. A timeout would send you to look at the network, and not at the proxy.
+///
+/// Hint: a short limit for reading the text, and what was read outlives it.
+#[test]
+fn a_refusal_that_stalls_is_told_with_its_status() {
+    run(async || {
+        let patient = Options::default().connect_timeout(Duration::MAX);
+        for (answer, words) in [
+            ("403 Forbidden\r\nContent-Length: 100\r\n\r\nnot you", ["403 Forbidden", "not you"]),
+            ("503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nnot now\r\n9\r\n", ["503", "not now"]),
+            ("404 Not Found\r\nContent-Length: 1\r\n\r\n", ["404", "404"]),
+        ] {
+            let server = answering(format!("HTTP/1.1 {answer}"), false).await;
+            assert_handshake_error(&refusal(server.addr, &patient).await, &words);
+        }
+    });
+}
+
 /// A peer that is no HTTP server: it hangs up without a word, or in the middle of one, or it says something
 /// else, or talks without end. Each is a handshake error, and at once: there is nothing to wait for.
 ///

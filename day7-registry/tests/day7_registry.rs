@@ -437,6 +437,31 @@ fn only_a_2xx_status_is_a_success() {
     });
 }
 
+/// A refusal with a text that never comes to its end: the status is known, and is the error, with the text that
+/// has come so far.
+///
+/// A registry is overloaded, says 503 and stalls. "It did not answer" would be wrong, and would take longer.
+///
+/// Hint: day 5 has the same at `CONNECT`: a short limit for reading the text of a refusal.
+#[test]
+fn a_registry_that_refuses_and_stalls_is_told_with_its_status() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client().timeout(Duration::MAX);
+        let stalling = async {
+            let mut request = registry.request().await;
+            request.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nnot now").await;
+            request
+        };
+        let asking = async { tokio::join!(client.servers(), stalling) };
+        let (result, _unfinished) = within("the status", asking).await;
+        match result {
+            Err(RegistryError::Status { status, text }) => assert_eq!((status, &*text), (503, "not now")),
+            other => panic!("expected the status, got {other:?}"),
+        }
+    });
+}
+
 /// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, or a
 /// list without end.
 ///
