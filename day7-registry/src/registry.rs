@@ -54,7 +54,7 @@ pub const LEASE_HEADER: &str = "x-rrpc-lease-ms";
 
 /// The default for a lease.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-/// The default limit for the servers in the list. One more is refused.
+/// The limit for the servers in the list, and for those that a client takes from it. One more is refused.
 pub const DEFAULT_MAX_SERVERS: usize = 10_000;
 /// The longest endpoint that can be registered, in bytes. It has as many in JSON, so a list of
 /// [`DEFAULT_MAX_SERVERS`] is never longer than [`MAX_LIST_LEN`](crate::MAX_LIST_LEN).
@@ -107,9 +107,10 @@ impl Registry {
         self
     }
 
-    /// Refuses further servers while so many are alive. Default: [`DEFAULT_MAX_SERVERS`].
+    /// Refuses further servers while so many are alive. Default, and the most: [`DEFAULT_MAX_SERVERS`], as
+    /// clients refuse a longer list.
     pub fn max_servers(mut self, servers: usize) -> Registry {
-        self.max_servers = servers;
+        self.max_servers = servers.min(DEFAULT_MAX_SERVERS);
         self
     }
 

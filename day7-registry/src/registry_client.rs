@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{full_text, in_short};
 use crate::http::{MAX_HTTP_HEADER_LEN, read_refusal};
-use crate::registry::{LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
+use crate::registry::{DEFAULT_MAX_SERVERS, LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
 use crate::{Address, Endpoint};
 
 /// The default for one question to the registry, from connecting to the last byte of the answer.
@@ -208,6 +208,12 @@ impl RegistryClient {
         let (headers, body) = self.ask(Method::GET, None).await?;
         let entries: Vec<serde_json::Value> = serde_json::from_slice(&body)
             .map_err(|error| RegistryError::BadAnswer(format!("the list is no JSON array: {error}")))?;
+        // No registry holds more. Whatever else is made of the list, such as a ring, grows with it.
+        if entries.len() > DEFAULT_MAX_SERVERS {
+            let len = entries.len();
+            let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
+            return Err(RegistryError::BadAnswer(reason));
+        }
         let mut servers = Vec::with_capacity(entries.len());
         for entry in entries {
             match entry.as_str().map(Endpoint::from_str) {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use day7_registry::error::full_text;
 use day7_registry::{
-    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_TTL, Discovery, DiscoveryError, Endpoint, Heartbeat,
-    MAX_LIST_LEN, MAX_SERVERS_HEADER_LEN, MultiServersDiscovery, Options, REGISTRY_PATH, Registry,
-    RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
+    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_SERVERS, DEFAULT_TTL, Discovery, DiscoveryError,
+    Endpoint, Heartbeat, MAX_LIST_LEN, MAX_SERVERS_HEADER_LEN, MultiServersDiscovery, Options, REGISTRY_PATH,
+    Registry, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
 };
 use support::io::Script;
 use support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
@@ -181,6 +181,36 @@ fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
         advance(Duration::from_secs(6)).await;
         assert!(ask(c2, &post("tcp@c:1")).await.starts_with("HTTP/1.1 200 "), "b has made room");
         assert_eq!(texts(&registry.servers()), ["tcp@a:1", "tcp@c:1"]);
+    });
+}
+
+/// However much a registry is set to hold, it takes no more servers than its clients take from it; and so many,
+/// with the longest endpoints there are, make a list that is not too long for them.
+///
+/// The limits of the two sides must fit. Else one server more, or one with a long name, and nobody has a list.
+///
+/// Hint: the smaller of what is asked for and `DEFAULT_MAX_SERVERS`.
+#[test]
+fn the_fullest_registry_has_a_list_that_clients_take() {
+    run_paused(async || {
+        let registry = Registry::new().max_servers(usize::MAX);
+        let server = |n: usize| format!("tcp@{n:a>194}:1");
+        for first in (0..DEFAULT_MAX_SERVERS).step_by(100) {
+            let (serving, streams) = in_memory::<100>(&registry);
+            for (n, io) in (first..).zip(streams) {
+                let answer = ask(io, &post(&server(n))).await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "server {n}: {answer}");
+            }
+            serving.abort();
+        }
+        let (_serving, [one_more, get]) = in_memory(&registry);
+        let refused = ask(one_more, &post(&server(DEFAULT_MAX_SERVERS))).await;
+        assert!(refused.starts_with("HTTP/1.1 507 "), "{refused}");
+        assert!(refused.contains("10000"), "{refused}");
+        let answer = ask(get, &request("GET", REGISTRY_PATH, &[])).await;
+        let (_, list) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(list.len() <= MAX_LIST_LEN, "{} bytes", list.len());
+        assert_eq!(serde_json::from_str::<Vec<String>>(list).unwrap().len(), DEFAULT_MAX_SERVERS);
     });
 }
 
@@ -499,6 +529,32 @@ fn an_answer_that_makes_no_sense_is_an_error() {
             let answering = async { registry.request().await.answer("200 OK", headers, "{}").await };
             let result = tokio::join!(client.register(&server), answering).0;
             assert!(matches!(result, Err(RegistryError::BadAnswer(_))), "{headers:?}: {result:?}");
+        }
+    });
+}
+
+/// A list of more servers than a registry holds is refused, with both numbers; one of exactly so many is taken.
+///
+/// Short names make a list of 150,000 in the bytes that are allowed. It would be a burden to everything behind:
+/// the ring of `ConsistentHash` has a hundred points for each, and calls wait while it is made.
+///
+/// Hint: count what is in the array, before you look at each.
+#[test]
+fn a_list_of_too_many_servers_is_refused() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client();
+        for (servers, is_taken) in [(DEFAULT_MAX_SERVERS, true), (DEFAULT_MAX_SERVERS + 1, false)] {
+            let list: Vec<_> = (1..=servers).map(|port| format!("tcp@a:{port}")).collect();
+            let list: Vec<_> = list.iter().map(String::as_str).collect();
+            let answering = async { registry.request().await.list(LEASE, &list).await };
+            match tokio::join!(client.servers(), answering).0 {
+                Ok(taken) => assert!(is_taken && taken.servers.len() == servers, "{servers} were taken"),
+                Err(RegistryError::BadAnswer(text)) => {
+                    assert!(!is_taken && text.contains("10000") && text.contains("10001"), "{text}");
+                }
+                other => panic!("{servers} servers: {other:?}"),
+            }
         }
     });
 }
