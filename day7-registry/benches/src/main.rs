@@ -37,6 +37,7 @@ mod growth;
 mod histogram;
 mod load;
 mod machine;
+mod numbers;
 mod peers;
 mod process;
 mod report;

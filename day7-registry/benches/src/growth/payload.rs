@@ -7,8 +7,8 @@ use day7_registry::{Codec, DEFAULT_MAX_FRAME_LEN};
 
 use super::{Order, Series};
 use crate::compare;
-use crate::load;
 use crate::machine;
+use crate::numbers;
 use crate::peers::{Caller, Peer, rrpc};
 use crate::stats::Summary;
 use crate::workload::Placement;
@@ -26,7 +26,7 @@ pub(super) fn measure(quick: bool) -> Result<Vec<Series>> {
         // The first calls also make room for what follows.
         let (warm_up, times) = if quick { (2, 5) } else { (20, (100_000_000 / size).clamp(50, 2000)) };
         let median = runtime.block_on(async {
-            let original = load::payload(size);
+            let original = numbers::payload(size);
             let mut bytes = original.clone();
             let mut took = Vec::new();
             for _ in 0..warm_up + times {

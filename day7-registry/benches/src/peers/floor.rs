@@ -16,7 +16,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::load::{Meter, Numbers, payload};
+use crate::load::Meter;
+use crate::numbers::{Numbers, payload};
 use crate::workload::{Kind, Workload};
 
 const PREFIX_LEN: usize = 4;
