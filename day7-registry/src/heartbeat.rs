@@ -174,7 +174,8 @@ impl Beats {
                 self.third_of_lease().unwrap_or(SHORTEST_PAUSE)
             }
             Err(error) => {
-                if self.state.borrow().error.is_none() {
+                let is_first = self.state.borrow().error.is_none();
+                if is_first {
                     tracing::warn!(endpoint = %self.endpoint, %error, "cannot register; trying on");
                 }
                 self.state.send_modify(|state| state.error = Some(error));

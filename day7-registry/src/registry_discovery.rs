@@ -114,9 +114,13 @@ impl RegistryDiscovery {
     /// one, but never longer than a question to the registry may take.
     async fn wait_for_list(&self) -> Result<(), DiscoveryError> {
         let mut progress = self.shared.progress.subscribe();
-        let seen = progress.borrow().finished;
-        // No list, and nobody asking? Then do not sit out the pause.
-        if !progress.borrow().has_list && progress.borrow().finished == progress.borrow().started {
+        // One guard, and no other while it lives: between two of them a writer may wait, and then all do.
+        let (seen, is_idle) = {
+            let progress = progress.borrow();
+            (progress.finished, !progress.has_list && progress.finished == progress.started)
+        };
+        // No list, and no attempt on its way? Then do not sit out the pause.
+        if is_idle {
             self.shared.wanted.notify_one();
         }
         let news = progress.wait_for(|progress| progress.has_list || progress.finished > seen);
@@ -232,13 +236,15 @@ impl Refresher {
         };
         let interval = self.interval.unwrap_or((self.lease / 3).min(MAX_REFRESH_PAUSE)).max(SHORTEST_PAUSE);
         let pause = if error.is_some() { self.backoff.next(interval) } else { interval };
+        // The log is written with no lock held: one that blocks must not block the calls.
+        let was_stale = self.shared.progress.borrow().error.is_some();
+        match &error {
+            Some(error) if !was_stale => tracing::warn!(%error, "the list of servers is not fresh any more"),
+            None if was_stale => tracing::info!("the list of servers is fresh again"),
+            _ => {}
+        }
         // The list first, then the news of it: who reads the news will look at the list.
         self.shared.progress.send_modify(|progress| {
-            match (&progress.error, &error) {
-                (None, Some(error)) => tracing::warn!(%error, "the list of servers is not fresh any more"),
-                (Some(_), None) => tracing::info!("the list of servers is fresh again"),
-                _ => {}
-            }
             progress.finished = progress.started;
             progress.has_list |= error.is_none();
             progress.error = error;

@@ -19,7 +19,9 @@ use day7_registry::{
 };
 use support::io::Script;
 use support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
-use support::{Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, start, within};
+use support::{
+    Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, run_threads, start, within,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, advance, sleep};
@@ -989,6 +991,33 @@ fn a_call_without_a_list_does_not_sit_out_the_pause() {
         let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
         let (list, ()) = tokio::join!(discovery.get_all(), answering);
         assert_eq!(texts(&list.unwrap()), ["tcp@a:1"]);
+    });
+}
+
+/// Many calls without a list, while the registry cannot be reached: each of them fails, and none stops the others.
+///
+/// A `watch` has a lock. Two of its guards that are alive in one expression wait for each other as soon as a
+/// writer comes in between, and with them every thread that wants to read.
+///
+/// Hint: read all that you need through one guard, and end it before the next.
+#[test]
+fn calls_without_a_list_do_not_lock_each_other_out() {
+    run_threads(async || {
+        let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let discovery = std::sync::Arc::new(RegistryDiscovery::start(client_of(nowhere)));
+        let callers: Vec<_> = (0..32)
+            .map(|_| {
+                let discovery = std::sync::Arc::clone(&discovery);
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        registry_error(discovery.get_all().await.unwrap_err());
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            within("the end of every caller: do they hold a lock?", caller).await.unwrap();
+        }
     });
 }
 
