@@ -1,27 +1,30 @@
 #![doc = include_str!("../README.md")]
 
-pub mod client;
-pub mod codec;
-mod connection;
-mod dispatch;
 pub mod error;
-pub mod frame;
-pub mod handler;
-pub mod handshake;
-pub mod message;
-pub mod pending;
-mod queue;
+
+/// Bytes ⇄ messages. This room knows no client and no server.
+pub mod wire {
+    pub mod codec;
+    pub mod frame;
+    pub mod handshake;
+    pub mod message;
+    mod write_buf;
+}
+
 pub mod server;
+
+pub mod client;
+
 pub mod service;
 
+pub use client::in_flight::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
 pub use client::{Client, PendingCall};
-pub use codec::{Codec, UnknownCodec};
-pub use connection::MAX_QUEUED_BYTES;
 pub use error::Error;
-pub use frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
-pub use handler::{Handler, HandlerFuture, Reply, Request};
-pub use handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use message::{Header, Message, MessageReader, MessageWriter};
-pub use pending::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
+pub use server::MAX_QUEUED_BYTES;
+pub use server::handler::{Handler, HandlerFuture, Reply, Request};
 pub use server::{DEFAULT_MAX_IN_FLIGHT, Listener, Server};
 pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};
+pub use wire::codec::{Codec, UnknownCodec};
+pub use wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
+pub use wire::handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
+pub use wire::message::{Header, Message, MessageReader, MessageWriter};

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::Codec;
+use crate::wire::codec::Codec;
 
 /// An error of this library.
 ///

@@ -1,0 +1,132 @@
+//! Codecs: how one value becomes bytes, and bytes become the value again.
+//!
+//! ```text
+//! bytes → frame → message → request → handler
+//!                    ▲          ▲
+//!                    └─ codec ──┘   decodes headers and bodies, each from the bytes of exactly one frame
+//! ```
+//!
+//! The seeds keep a map from a codec's name to a constructor. A Rust `enum` says the same thing, and the
+//! compiler checks that every codec in the list really exists.
+
+use std::fmt;
+use std::io::Write;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// How values are written on the wire. Both sides agree on one in the [handshake](crate::wire::handshake).
+///
+/// Bincode is compact and fast, but the bytes do not describe themselves: both sides must have the same
+/// types. Serde's `flatten`, `untagged`, `tag` and `skip*` attributes, and `serde_json::Value`, need a
+/// format that does, so they work with JSON only. An argument should not be a recursive type, and not a
+/// list of zero-sized values such as `Vec<()>`: a few hostile bytes could keep bincode busy for a long time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// [`bincode`] 2, standard configuration: little-endian, integers of variable length.
+    Bincode,
+    /// JSON, as [`serde_json`] writes it: readable in a hex dump, and spoken by every language.
+    Json,
+}
+
+/// How much memory decoding one bincode value may claim, in bytes.
+///
+/// A length inside a body is only the peer's word. Without this limit a body of nine bytes could ask for
+/// terabytes. It is eight times the default frame limit, because values in memory are larger than on the wire.
+pub const BINCODE_DECODE_LIMIT: usize = 64 * 1024 * 1024;
+
+fn bincode_config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<BINCODE_DECODE_LIMIT>()
+}
+
+impl Codec {
+    /// Every codec there is, best first: what both sides offer unless told otherwise.
+    pub const ALL: [Codec; 2] = [Codec::Bincode, Codec::Json];
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::Bincode => "application/bincode",
+            Codec::Json => "application/json",
+        }
+    }
+
+    /// The codec with this name on the wire, if there is one.
+    pub fn from_name(name: &str) -> Option<Codec> {
+        Codec::ALL.into_iter().find(|codec| codec.name() == name)
+    }
+
+    /// Encodes one value.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the value cannot be written in this codec.
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, Error> {
+        // Most arguments and replies are small: one allocation instead of the three or four of a Vec
+        // that grows from nothing.
+        let mut bytes = Vec::with_capacity(64);
+        self.encode_into(value, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Encodes one value to the end of `out`. After an error, `out` may hold a part of the value.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] if the value cannot be written in this codec.
+    pub fn encode_into<T: Serialize + ?Sized>(self, value: &T, out: &mut impl Write) -> Result<(), Error> {
+        match self {
+            Codec::Bincode => bincode::serde::encode_into_std_write(value, out, bincode_config())
+                .map(drop)
+                .map_err(|source| Error::Encode { codec: self, source: Box::new(source) }),
+            Codec::Json => serde_json::to_writer(out, value)
+                .map_err(|source| Error::Encode { codec: self, source: Box::new(source) }),
+        }
+    }
+
+    /// Decodes one value, which must take up all of `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the bytes are not one value of type `T`, or if bytes are left over after it.
+    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, Error> {
+        match self {
+            Codec::Bincode => decode_bincode(bytes),
+            Codec::Json => serde_json::from_slice(bytes).map_err(Into::into),
+        }
+        .map_err(|source| Error::Decode {
+            codec: self,
+            type_name: std::any::type_name::<T>(),
+            source,
+        })
+    }
+}
+
+fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, bincode_config())?;
+    // bincode stops at the end of the value and says nothing about the rest. For us a rest means that the
+    // two sides do not agree on the type.
+    if used != bytes.len() {
+        return Err(format!("{} bytes are left over after the value", bytes.len() - used).into());
+    }
+    Ok(value)
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text names no codec. Its `Display` says what was given and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown codec {0:?}: expected \"application/bincode\" or \"application/json\"")]
+pub struct UnknownCodec(pub String);
+
+impl FromStr for Codec {
+    type Err = UnknownCodec;
+
+    fn from_str(name: &str) -> Result<Codec, UnknownCodec> {
+        Codec::from_name(name).ok_or_else(|| UnknownCodec(name.to_owned()))
+    }
+}

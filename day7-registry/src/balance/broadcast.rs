@@ -1,0 +1,126 @@
+//! Broadcast: one call to every server, at the same time.
+//!
+//! ```text
+//!               ┌─▶ a ─▶ 42
+//! broadcast ────┼─▶ b ─▶ error      its error, at once, with its name; a and c are cancelled
+//!               └─▶ c ─▶ …
+//! ```
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::balance::discovery::{Discovery, DiscoveryError};
+use crate::balance::{BalanceError, BalancedClient, Shared};
+use crate::deadline::deadline;
+use crate::http::endpoint::Endpoint;
+
+/// How many servers a broadcast talks to at the same time.
+pub const MAX_BROADCAST: usize = 64;
+
+impl<D: Discovery> BalancedClient<D> {
+    /// Calls a method on every server. All succeed: one of the replies. One fails: its error, at once, and
+    /// the other calls are cancelled.
+    ///
+    /// # Errors
+    /// The first failure, which names the server; [`DiscoveryError::NoServers`] if nobody was asked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives all calls up.
+    pub async fn broadcast<A, R>(&self, service_method: &str, args: A) -> Result<R, BalanceError>
+    where
+        A: Serialize + Send + Sync + 'static,
+        R: DeserializeOwned + Send + 'static,
+    {
+        let mut broadcast = self.start_broadcast(service_method, args).await?;
+        let mut reply = Err(BalanceError::Discovery(DiscoveryError::NoServers));
+        while let Some((_, result)) = broadcast.next().await {
+            // Dropping `broadcast` on the way out cancels the rest.
+            reply = Ok(result?);
+        }
+        reply
+    }
+
+    /// Calls a method on every server, and returns what each of them answered, in the order of the list.
+    ///
+    /// # Errors
+    /// [`BalanceError::Discovery`] if there is no server. Failed calls are in the list.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives all calls up.
+    pub async fn broadcast_all<A, R>(
+        &self,
+        service_method: &str,
+        args: A,
+    ) -> Result<Vec<(Endpoint, Result<R, BalanceError>)>, BalanceError>
+    where
+        A: Serialize + Send + Sync + 'static,
+        R: DeserializeOwned + Send + 'static,
+    {
+        let mut broadcast = self.start_broadcast(service_method, args).await?;
+        let servers = Arc::clone(&broadcast.servers);
+        let mut results: Vec<_> = servers.iter().map(|_| None).collect();
+        while let Some((index, result)) = broadcast.next().await {
+            results[index] = Some(result);
+        }
+        Ok(servers.iter().cloned().zip(results.into_iter().flatten()).collect())
+    }
+
+    async fn start_broadcast<A, R>(
+        &self,
+        service_method: &str,
+        args: A,
+    ) -> Result<Broadcast<D, A, R>, BalanceError> {
+        let deadline = deadline(self.shared.call_timeout);
+        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
+        if servers.is_empty() {
+            return Err(DiscoveryError::NoServers.into());
+        }
+        let call = Arc::new((service_method.to_owned(), args));
+        let shared = Arc::clone(&self.shared);
+        Ok(Broadcast { shared, servers, next: 0, call, deadline, calls: JoinSet::new() })
+    }
+}
+
+/// A call to every server, at most [`MAX_BROADCAST`] at a time. Dropping it cancels those in flight.
+struct Broadcast<D, A, R> {
+    shared: Arc<Shared<D>>,
+    servers: Arc<[Endpoint]>,
+    /// The first server that was not called yet.
+    next: usize,
+    call: Arc<(String, A)>,
+    deadline: Instant,
+    calls: JoinSet<(usize, Result<R, BalanceError>)>,
+}
+
+impl<D, A, R> Broadcast<D, A, R>
+where
+    D: Discovery,
+    A: Serialize + Send + Sync + 'static,
+    R: DeserializeOwned + Send + 'static,
+{
+    /// The next answer that comes in, with the index of its server.
+    async fn next(&mut self) -> Option<(usize, Result<R, BalanceError>)> {
+        while self.calls.len() < MAX_BROADCAST && self.next < self.servers.len() {
+            let (index, endpoint) = (self.next, self.servers[self.next].clone());
+            let (shared, call, deadline) = (Arc::clone(&self.shared), Arc::clone(&self.call), self.deadline);
+            self.calls.spawn(async move {
+                let called = async {
+                    let client = shared.connect(&endpoint, deadline).await?;
+                    let called = shared.call_on(&client, deadline, &call.0, &call.1).await;
+                    called.and_then(|reply| reply).map_err(|source| BalanceError::Call { endpoint, source })
+                };
+                (index, called.await)
+            });
+            self.next += 1;
+        }
+        match self.calls.join_next().await? {
+            Ok(answer) => Some(answer),
+            // Nobody aborts these tasks; so a value's own code has panicked, and its panic goes on here.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}

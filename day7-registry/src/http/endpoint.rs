@@ -1,0 +1,210 @@
+//! Endpoints: where a server is, and how to knock, in one word.
+//!
+//! ```text
+//! tcp@127.0.0.1:9999     frames over TCP
+//! http@127.0.0.1:9999    the same frames, after an HTTP CONNECT
+//! unix@/run/arith.sock   the same frames over a Unix socket
+//! ```
+//!
+//! From tomorrow on servers come in lists, and the registry of day 7 sends such lists around. So an endpoint
+//! is checked when it is parsed, and whoever holds one holds a good one.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::client::Client;
+use crate::deadline::limit;
+use crate::error::Error;
+use crate::wire::handshake::Options;
+
+/// The limit for the name of a host, in bytes, as in the domain name system.
+pub const MAX_HOST_LEN: usize = 253;
+/// The limit for the path of a Unix socket, in bytes, as on Linux.
+pub const MAX_SOCKET_PATH_LEN: usize = 107;
+
+/// Where a server can be reached.
+///
+/// ```
+/// use day7_registry::Endpoint;
+///
+/// let endpoint: Endpoint = "tcp@localhost:9999".parse()?;
+/// assert_eq!(endpoint.to_string(), "tcp@localhost:9999");
+/// # Ok::<(), day7_registry::EndpointError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `tcp@host:port`: a plain TCP connection.
+    Tcp(Address),
+    /// `http@host:port`: a TCP connection that begins with an HTTP `CONNECT`.
+    Http(Address),
+    /// `unix@/path`: a Unix domain socket.
+    Unix(SocketPath),
+}
+
+/// A checked `host:port`. The host is a name, an IPv4 address, or an IPv6 address in brackets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(String);
+
+/// A checked absolute path. It is printable ASCII without comma, space, double quote and backslash.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketPath(PathBuf);
+
+/// The text is no endpoint. Its `Display` says what was given, what is wrong, and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad endpoint {text:?}: {reason}; expected tcp@host:port, http@host:port or unix@/path")]
+pub struct EndpointError {
+    text: String,
+    reason: &'static str,
+}
+
+impl Address {
+    /// The text, `host:port`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is `0.0.0.0` or `[::]`: a good address to listen on, but none to connect to.
+    pub fn is_unspecified(&self) -> bool {
+        self.0.parse().is_ok_and(|addr: SocketAddr| addr.ip().to_canonical().is_unspecified())
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Address, &'static str> {
+        let (host, port) =
+            text.rsplit_once(':').filter(|_| !text.ends_with(']')).ok_or("the port is missing")?;
+        if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err("the port is not a number from 1 to 65535");
+        }
+        let is_name_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if host.len() > MAX_HOST_LEN {
+            return Err("the host is longer than 253 characters");
+        } else if host.starts_with('[') {
+            if !host.ends_with(']') {
+                return Err("the bracket is not closed");
+            }
+            // With the port: this type knows the scope of a link-local address, as in `[fe80::1%2]:80`.
+            text.parse::<SocketAddrV6>().map_err(|_| "no IPv6 address in the brackets")?;
+        } else if host.is_empty() {
+            return Err("the host is missing");
+        } else if host.contains(':') {
+            return Err("an IPv6 address needs brackets");
+        } else if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
+            // The system would take "0" and "0x0" for 0.0.0.0, and "10.1" for 10.0.0.1.
+            return Err("the host ends in a number, but it is no IPv4 address");
+        } else if !host.chars().all(is_name_part) {
+            return Err("the host has characters that no host has");
+        }
+        Ok(Address(text.to_owned()))
+    }
+}
+
+/// Whether the last part of a host is a number, decimal or hexadecimal. No name in the domain name system is
+/// like that.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
+    }
+}
+
+impl SocketPath {
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    fn parse(text: &str) -> Result<SocketPath, &'static str> {
+        if !text.starts_with('/') {
+            return Err("the path is not absolute");
+        }
+        if text.len() > MAX_SOCKET_PATH_LEN {
+            return Err("the path is longer than 107 bytes");
+        }
+        // Endpoints travel in HTTP headers, in lists with commas between them, and in JSON, which would double
+        // quotes and backslashes: a list must not grow there.
+        if !text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\\')) {
+            return Err("the path may be printable ASCII, but no comma, space, double quote or backslash");
+        }
+        Ok(SocketPath(PathBuf::from(text)))
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
+        let parsed = match text.split_once('@') {
+            Some(("tcp", address)) => Address::parse(address).map(Endpoint::Tcp),
+            Some(("http", address)) => Address::parse(address).map(Endpoint::Http),
+            Some(("unix", path)) => SocketPath::parse(path).map(Endpoint::Unix),
+            Some(_) => Err("unknown protocol"),
+            None => Err("the protocol is missing"),
+        };
+        parsed.map_err(|reason| EndpointError { text: text.to_owned(), reason })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => write!(f, "tcp@{}", address.0),
+            Endpoint::Http(address) => write!(f, "http@{}", address.0),
+            Endpoint::Unix(path) => write!(f, "unix@{}", path.0.display()),
+        }
+    }
+}
+
+impl Endpoint {
+    /// `tcp@…` for an address that a listener is bound to.
+    pub fn tcp(addr: SocketAddr) -> Endpoint {
+        Endpoint::Tcp(Address(addr.to_string()))
+    }
+
+    /// `http@…` for an address that a listener is bound to.
+    pub fn http(addr: SocketAddr) -> Endpoint {
+        Endpoint::Http(Address(addr.to_string()))
+    }
+
+    /// Whether this is an address to listen on, but none to connect to: `0.0.0.0` or `[::]`.
+    pub fn is_unspecified(&self) -> bool {
+        match self {
+            Endpoint::Tcp(address) | Endpoint::Http(address) => address.is_unspecified(),
+            Endpoint::Unix(_) => false,
+        }
+    }
+}
+
+impl Client {
+    /// Connects to an endpoint, whichever protocol it asks for, and shakes hands.
+    ///
+    /// # Errors
+    /// As [`connect`](Client::connect) and [`connect_http`](Client::connect_http).
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn dial(endpoint: &Endpoint, options: &Options) -> Result<Client, Error> {
+        match endpoint {
+            Endpoint::Tcp(address) => Client::connect(address.as_str(), options).await,
+            Endpoint::Http(address) => {
+                let host = address.as_str();
+                Client::connect_http_host(host, Some(host), options).await
+            }
+            Endpoint::Unix(path) => {
+                limit("connecting", options.connect_timeout, dial_unix(path.as_path(), options)).await
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn dial_unix(path: &Path, options: &Options) -> Result<Client, Error> {
+    Client::shake_hands(tokio::net::UnixStream::connect(path).await?, options).await
+}
+
+#[cfg(not(unix))]
+async fn dial_unix(_: &Path, _: &Options) -> Result<Client, Error> {
+    Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into())
+}
