@@ -4,7 +4,10 @@
 //! socket, reads the frames that come back, and shows both as hex dumps.
 
 use anyhow::{Context, Result};
-use day1_codec::{Codec, Handler, Header, MAGIC_NUMBER, Reply, Request, Server};
+use bytes::Bytes;
+use day1_codec::{
+    Code, Codec, Handler, MAGIC_NUMBER, Message, Metadata, RemoteError, Reply, Request, Server,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +26,10 @@ fn arith() -> impl Handler {
                 let Sum { num1, num2 } = request.decode()?;
                 Ok(request.reply(&(num1 + num2))?)
             }
-            other => anyhow::bail!("unknown method {other}"),
+            other => {
+                let text = format!("there is no method {other:?}");
+                Err(RemoteError::new(Code::UNIMPLEMENTED, text).into())
+            }
         }
     }
 }
@@ -39,7 +45,7 @@ async fn main() -> Result<()> {
     let (json, stream) = in_json(stream).await?;
     errors_in_json(stream).await?;
     let bincode = in_bincode(TcpStream::connect(addr).await?).await?;
-    knock(TcpStream::connect(addr).await?).await?;
+    another_protocol(TcpStream::connect(addr).await?).await?;
 
     title("What you saw");
     println!("The same call and reply took {json} bytes in JSON and {bincode} bytes in bincode.");
@@ -55,17 +61,17 @@ async fn in_json(stream: TcpStream) -> Result<(usize, Wire)> {
     let mut wire = Wire { stream };
 
     title("1. The handshake");
-    let options = format!(r#"{{"magic_number":{MAGIC_NUMBER},"codecs":["application/json"]}}"#);
-    wire.send("options: who we are, and the codecs that we speak", options.as_bytes()).await?;
-    println!("   The first four bytes are the length of what follows: {} bytes.", options.len());
-    wire.receive("accepted: the codec for everything from here on").await?;
+    let hello = format!(r#"{{"magic_number":{MAGIC_NUMBER},"codecs":["application/json"]}}"#);
+    wire.send("client hello: who we are, and the codecs that we speak", hello.as_bytes()).await?;
+    println!("   The first four bytes are the length of what follows: {} bytes.", hello.len());
+    wire.receive("server hello: the codec from here on, and how much the server takes").await?;
 
     title("2. One call in JSON");
-    let header = br#"{"service_method":"Arith.sum","seq":1,"error":null}"#;
+    let header = br#"{"call":{"service_method":"Arith.sum","seq":1}}"#;
     let body = br#"{"num1":1,"num2":2}"#;
-    let mut bytes = wire.send("request, header: which method, and call number 1", header).await?;
-    bytes += wire.send("request, body: the argument", body).await?;
-    let header = wire.receive("reply, header: the same method and number, and no error").await?;
+    let mut bytes = wire.send("call, header: which method, and call number 1", header).await?;
+    bytes += wire.send("call, body: the argument", body).await?;
+    let header = wire.receive("reply, header: the same number, and no error").await?;
     let body = wire.receive("reply, body: the value").await?;
     bytes += FRAME_PREFIX + header.len() + FRAME_PREFIX + body.len();
 
@@ -77,18 +83,19 @@ async fn in_json(stream: TcpStream) -> Result<(usize, Wire)> {
 /// A call that fails costs an error reply. The connection goes on.
 async fn errors_in_json(mut wire: Wire) -> Result<()> {
     title("3. A call that fails");
-    let header = br#"{"service_method":"Arith.divide","seq":2,"error":null}"#;
-    wire.send("request, header: a method that nobody has written", header).await?;
-    wire.send("request, body", br#"{"num1":1,"num2":0}"#).await?;
-    let header = wire.receive("reply, header: the error is in it").await?;
-    let body = wire.receive("reply, body: an empty frame, as it is after every error").await?;
-    let header: Header = Codec::Json.decode(&header)?;
-    let error = header.error.context("an error was expected")?;
-    println!("   Call {} failed: {error:?}. Its body has {} bytes.", header.seq, body.len());
+    let header = br#"{"call":{"service_method":"Arith.divide","seq":2}}"#;
+    wire.send("call, header: a method that does not exist", header).await?;
+    wire.send("call, body", br#"{"num1":1,"num2":0}"#).await?;
+    let header = wire.receive("reply, header: the error is in it, and no body follows").await?;
+    let Message::Reply { seq, result: Err(error) } = Codec::Json.decode(&header)? else {
+        anyhow::bail!("an error was expected")
+    };
+    println!("   Call {seq} failed. The code is for programs, the text for people:");
+    println!("   {}: {}", error.code(), error.message());
 
     println!();
     println!("   The connection is as good as before. A third call on it, and this time it adds up:");
-    let header = br#"{"service_method":"Arith.sum","seq":3,"error":null}"#;
+    let header = br#"{"call":{"service_method":"Arith.sum","seq":3}}"#;
     wire.send_quietly(header).await?;
     wire.send_quietly(br#"{"num1":20,"num2":22}"#).await?;
     wire.receive_quietly().await?;
@@ -101,20 +108,23 @@ async fn errors_in_json(mut wire: Wire) -> Result<()> {
 async fn in_bincode(stream: TcpStream) -> Result<usize> {
     title("4. The same call in bincode");
     let mut wire = Wire { stream };
-    let options =
+    let hello =
         format!(r#"{{"magic_number":{MAGIC_NUMBER},"codecs":["application/bincode","application/json"]}}"#);
-    wire.send_quietly(options.as_bytes()).await?;
-    let accepted = wire.receive_quietly().await?;
-    println!(
-        "   We offered bincode first and JSON second. The server: {}",
-        String::from_utf8_lossy(&accepted)
-    );
+    wire.send_quietly(hello.as_bytes()).await?;
+    let answer = wire.receive_quietly().await?;
+    println!("   We offered bincode first and JSON second. The server answers:");
+    println!("   {}", String::from_utf8_lossy(&answer));
 
-    let header = Header { service_method: "Arith.sum".to_owned(), seq: 1, error: None };
-    let header = Codec::Bincode.encode(&header)?;
+    let call = Message::Call {
+        service_method: "Arith.sum".to_owned(),
+        seq: 1,
+        metadata: Metadata::new(),
+        body: Bytes::new(), // not in the header: it follows in a frame of its own
+    };
+    let header = Codec::Bincode.encode(&call)?;
     let body = Codec::Bincode.encode(&Sum { num1: 1, num2: 2 })?;
-    let mut bytes = wire.send("request, header: no field names, just the values in order", &header).await?;
-    bytes += wire.send("request, body: two numbers, one byte each", &body).await?;
+    let mut bytes = wire.send("call, header: no names, just the values in order", &header).await?;
+    bytes += wire.send("call, body: two numbers, one byte each", &body).await?;
     let header = wire.receive("reply, header").await?;
     let body = wire.receive("reply, body").await?;
     bytes += FRAME_PREFIX + header.len() + FRAME_PREFIX + body.len();
@@ -125,14 +135,14 @@ async fn in_bincode(stream: TcpStream) -> Result<usize> {
 }
 
 /// A browser, or curl, at the wrong port.
-async fn knock(mut stream: TcpStream) -> Result<()> {
-    title("5. Somebody knocks who does not speak our protocol");
+async fn another_protocol(mut stream: TcpStream) -> Result<()> {
+    title("5. A client that speaks another protocol");
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
     show("→", "an HTTP request, as it is, with no frame around it", http);
     stream.write_all(http).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    show("←", "the answer, before the server hangs up", &answer);
+    show("←", "the answer, before the server closes", &answer);
     let claimed = u32::from_be_bytes([b'G', b'E', b'T', b' ']);
     println!("   \"GET \" read as a length is {claimed}. Nothing was allocated for it.");
     Ok(())
