@@ -54,31 +54,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Cancellation-safe: a dropped `read` loses nothing, the next one goes on where it was.
     pub async fn read(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
         loop {
-            let missing = match self.parse(max_len)? {
-                Parsed::Frame(frame) => return Ok(Some(frame)),
-                Parsed::Missing(missing) => missing,
-            };
-            if self.fill(missing).await? == 0 {
-                if self.buf.is_empty() {
-                    return Ok(None);
-                }
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            if let Some(frame) = self.next(max_len)? {
+                return Ok(Some(frame));
+            }
+            if !self.fill().await? {
+                return Ok(None);
             }
         }
     }
 
-    /// Takes the first frame out of the buffer, if all of it is there.
-    fn parse(&mut self, max_len: usize) -> Result<Parsed, Error> {
-        let Some(prefix) = self.buf.first_chunk::<PREFIX_LEN>() else {
-            return Ok(Parsed::Missing(PREFIX_LEN - self.buf.len()));
-        };
-        let len = u32::from_be_bytes(*prefix) as usize;
+    /// Takes the first frame out of the buffer, if all of it is there. Reads nothing.
+    pub(super) fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
+        let Some(len) = self.announced_len() else { return Ok(None) };
         if len > max_len {
             return Err(Error::FrameTooLarge { len, max: max_len });
         }
-        let missing = (PREFIX_LEN + len).saturating_sub(self.buf.len());
-        if missing > 0 {
-            return Ok(Parsed::Missing(missing));
+        if self.buf.len() < PREFIX_LEN + len {
+            return Ok(None);
         }
         self.buf.advance(PREFIX_LEN);
         // Not a copy: the frame and the rest of the buffer share one allocation.
@@ -86,23 +78,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if len > KEPT_LEN {
             self.buf = BytesMut::from(&self.buf[..]); // that allocation goes with the frame
         }
-        Ok(Parsed::Frame(frame))
+        Ok(Some(frame))
     }
 
-    /// Reads once, with room for what is missing. Returns how much came: 0 at the end of the stream.
-    async fn fill(&mut self, missing: usize) -> io::Result<usize> {
+    /// Reads once. `false`: the peer has ended the stream between two frames. Cancellation-safe.
+    pub(super) async fn fill(&mut self) -> Result<bool, Error> {
+        let frame_len = PREFIX_LEN + self.announced_len().unwrap_or(0);
+        let missing = frame_len.saturating_sub(self.buf.len());
         // A peer's word alone buys at most READ_AHEAD: beyond that, memory grows with what has arrived.
         let room = missing.min(self.buf.len().max(READ_AHEAD)).max(READ_CHUNK);
         self.buf.reserve(room);
         // Not more than that, whatever room there is: what is behind a large frame would be moved and kept.
-        self.io.read_buf(&mut (&mut self.buf).limit(room)).await
+        if self.io.read_buf(&mut (&mut self.buf).limit(room)).await? > 0 {
+            return Ok(true);
+        }
+        if self.buf.is_empty() {
+            Ok(false)
+        } else {
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+        }
     }
-}
 
-enum Parsed {
-    Frame(Bytes),
-    /// How many bytes more the frame needs at least.
-    Missing(usize),
+    /// The length in the first four bytes, if they are there.
+    fn announced_len(&self) -> Option<usize> {
+        self.buf.first_chunk::<PREFIX_LEN>().map(|prefix| u32::from_be_bytes(*prefix) as usize)
+    }
 }
 
 /// Writes frames to a stream: [`queue`](FrameWriter::queue) any number of them, then

@@ -151,8 +151,21 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// # Cancel safety
     /// Cancellation-safe: the header of a half-read message is kept for the next `read`.
     pub async fn read(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
+        loop {
+            if let Some(message) = self.next(max_body_len)? {
+                return Ok(Some(message));
+            }
+            if !self.frames.fill().await? {
+                let ended = "the stream ended between a header and its body".to_owned();
+                return if self.half.is_none() { Ok(None) } else { Err(Error::Protocol(ended)) };
+            }
+        }
+    }
+
+    /// The next message, if all of it has been read. Reads nothing.
+    fn next(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
         if self.half.is_none() {
-            let Some(header) = self.frames.read(MAX_HEADER_LEN).await? else { return Ok(None) };
+            let Some(header) = self.frames.next(MAX_HEADER_LEN)? else { return Ok(None) };
             let message: Message = self
                 .codec
                 .decode(&header)
@@ -162,9 +175,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             }
             self.half = Some(message);
         }
-        let Some(frame) = self.frames.read(max_body_len).await? else {
-            return Err(Error::Protocol("the stream ended between a header and its body".to_owned()));
-        };
+        let Some(frame) = self.frames.next(max_body_len)? else { return Ok(None) };
         let mut message = self.half.take();
         if let Some(body) = message.as_mut().and_then(Message::body_mut) {
             *body = frame;
