@@ -3,12 +3,15 @@
 //! A server and a client in one process, joined by a real socket. Everything that is printed was measured
 //! or received while the program ran.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use day2_client::{Client, Error, Handler, Listener, Options, PendingCall, Reply, Request, Server};
+use anyhow::Result;
+use day2_client::{
+    Client, Code, Error, Handler, Listener, Options, PendingCall, RemoteError, Reply, Request, Server,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -43,7 +46,10 @@ fn arith() -> impl Handler {
                 Ok(request.reply(&millis)?)
             }
             "Arith.fail" => Err(anyhow::Error::msg(request.decode::<Fail>()?.message)),
-            other => bail!("unknown method {other}"),
+            other => {
+                let text = format!("there is no method {other:?}");
+                Err(RemoteError::new(Code::UNIMPLEMENTED, text).into())
+            }
         }
     }
 }
@@ -57,10 +63,10 @@ struct Counting {
 impl Listener for Counting {
     type Io = TcpStream;
 
-    async fn accept(&mut self) -> std::io::Result<TcpStream> {
-        let io = Listener::accept(&mut self.listener).await?;
+    async fn accept(&mut self) -> std::io::Result<(TcpStream, Option<SocketAddr>)> {
+        let accepted = Listener::accept(&mut self.listener).await?;
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        Ok(io)
+        Ok(accepted)
     }
 }
 
@@ -103,7 +109,7 @@ async fn out_of_order(client: &Client) -> Result<()> {
         let (seq, slept) = done?;
         println!("   ← reply {seq}: slept {} ms, here after {} ms", slept?, begin.elapsed().as_millis());
     }
-    println!("   The number in the header says whose reply it is, so nobody stands in a queue.");
+    println!("   The number in the header says whose reply it is, so no caller waits for another.");
     Ok(())
 }
 
@@ -146,18 +152,18 @@ async fn send_now_await_later(client: &Client) -> Result<()> {
     let given_up: PendingCall<u64> = client.start("Arith.sleep", &Sleep { millis: 50 }).await?;
     println!("   Another call, in flight: {}.", client.in_flight());
     drop(given_up);
-    println!("   We gave it up, in flight: {}. Its late reply will find nobody.", client.in_flight());
+    println!("   We gave it up, in flight: {}. Its late reply will be ignored.", client.in_flight());
     Ok(())
 }
 
-/// What goes wrong with one call is told to its caller, and the connection goes on.
+/// An error costs its own call, and the connection goes on. The type tells whether the call may have run.
 async fn errors_are_answers(client: &Client) -> Result<()> {
     title("4. Errors are answers");
     let message = "100% full, says the \"disk\"".to_owned();
     show("the method fails", client.call::<_, i32>("Arith.fail", &Fail { message }).await);
     show("no such method", client.call::<_, i32>("Arith.divide", &Sum { num1: 1, num2: 0 }).await);
     let sum = Sum { num1: 1, num2: 2 };
-    show("the reply is no text", client.call::<_, String>("Arith.sum", &sum).await);
+    show("a reply of another type", client.call::<_, String>("Arith.sum", &sum).await);
     show("9 MB in one argument", client.call::<_, i32>("Arith.sum", &vec![7_u8; 9_000_000]).await);
     show("and a good one", client.call::<_, i32>("Arith.sum", &sum).await);
     Ok(())
@@ -179,7 +185,7 @@ async fn close(client: &Client) -> Result<()> {
     }
     show("a new call", client.call::<_, i32>("Arith.sum", &Sum { num1: 1, num2: 2 }).await);
     println!(
-        "   All of them knew within {} µs. Nobody waits for a reply that cannot come.",
+        "   All of them knew within {} µs. No caller waits for a reply that cannot come.",
         begin.elapsed().as_micros()
     );
     println!("   In flight: {}. Available: {}.", client.in_flight(), client.is_available());
@@ -188,15 +194,20 @@ async fn close(client: &Client) -> Result<()> {
 
 /// Prints an outcome, with the kind of error that a caller could match on.
 fn show<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
-    let (kind, text) = match outcome {
-        Ok(value) => ("Ok", format!("{value:?}")),
-        Err(Error::Remote(text)) => ("Remote", text),
-        Err(Error::Disconnected(text)) => ("Disconnected", text),
-        Err(error @ Error::Decode { .. }) => ("Decode", error.to_string()),
-        Err(error @ Error::FrameTooLarge { .. }) => ("FrameTooLarge", error.to_string()),
-        Err(error) => ("another error", error.to_string()),
+    let error = match outcome {
+        Ok(value) => return println!("   {:<26}Ok: {value:?}", format!("{what}:")),
+        Err(error) => error,
     };
-    println!("   {:<24}{kind}: {text}", format!("{what}:"));
+    let kind = match &error {
+        Error::Remote(remote) => format!("Remote ({})", remote.code()),
+        Error::Disconnected(_) => "Disconnected".to_owned(),
+        Error::NotSent(_) => "NotSent".to_owned(),
+        Error::Decode { .. } => "Decode".to_owned(),
+        Error::FrameTooLarge { .. } => "FrameTooLarge".to_owned(),
+        _ => "another error".to_owned(),
+    };
+    let may_have_run = if error.may_have_run() { "may have run" } else { "has not run" };
+    println!("   {:<26}{kind}, {may_have_run}: {error}", format!("{what}:"));
 }
 
 fn title(text: &str) {

@@ -112,7 +112,7 @@ pub struct FrameWriter<W> {
     io: W,
     /// What is queued and not yet written. It outlives every call of `flush`, as the reader's buffer does.
     buf: BytesMut,
-    /// Something was written to `io` and not yet flushed, or is still to be written.
+    /// Something was written to `io` and not yet flushed.
     unflushed: bool,
 }
 
@@ -130,7 +130,6 @@ impl<W> FrameWriter<W> {
         let too_large = |_| Error::FrameTooLarge { len: payload.len(), max: u32::MAX as usize };
         self.buf.put_u32(u32::try_from(payload.len()).map_err(too_large)?);
         self.buf.put_slice(&payload);
-        self.unflushed = true;
         Ok(())
     }
 
@@ -141,7 +140,7 @@ impl<W> FrameWriter<W> {
 
     /// Whether there is anything for [`flush`](FrameWriter::flush) to do.
     pub fn needs_flush(&self) -> bool {
-        self.unflushed
+        self.unflushed || !self.buf.is_empty()
     }
 }
 
@@ -155,6 +154,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Cancellation-safe: what a dropped `flush` has not yet written stays queued, in order.
     pub async fn flush(&mut self) -> Result<(), Error> {
         while !self.buf.is_empty() {
+            self.unflushed = true;
             if self.io.write_buf(&mut self.buf).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }

@@ -87,12 +87,11 @@ impl Message {
         codec: Codec,
         max_body_len: usize,
     ) -> Result<(), Error> {
+        check_len(self.body().map_or(0, Bytes::len), max_body_len.min(u32::MAX as usize))?;
         let header = codec.encode(self)?;
         check_len(header.len(), MAX_HEADER_LEN)?;
-        let body = self.body();
-        check_len(body.map_or(0, Bytes::len), max_body_len.min(u32::MAX as usize))?;
         frames.queue(header.into())?;
-        body.map_or(Ok(()), |body| frames.queue(body.clone()))
+        self.body().map_or(Ok(()), |body| frames.queue(body.clone()))
     }
 }
 
