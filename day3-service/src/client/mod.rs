@@ -1,42 +1,95 @@
 //! The client: many calls share one connection.
 //!
 //! ```text
-//! call ─┐                           ┌──────────── one task ────────────┐
-//! call ─┼─▶ register ─▶ outgoing ─▶ │ queue all, one write ──▶ socket  │
-//! call ─┘      │                    │                            │     │
-//!   ▲          ▼                    │                            ▼     │
-//!   └─────── pending ◀───────────── │ complete(seq) ◀──────── replies  │
-//!                                   └──────────────────────────────────┘
+//! call ─┐                                   ┌────── one task ───────┐
+//! call ─┼─ encode ─▶ in-flight table ─────▶ │ one write ──▶ socket  │
+//! call ─┘             │        ▲            │                 │     │
+//!   ▲                 ▼        └─────────── │ complete ◀── replies  │
+//!   └─── decode ◀── reply                   └───────────────────────┘
 //! ```
 //!
 //! A caller encodes its argument itself, so a value that cannot be encoded never reaches the connection; and
-//! it decodes its reply itself, so a reply that makes no sense never stops it. The task in the middle moves
-//! bytes only, and never waits for a caller.
+//! it decodes its reply itself, so a reply of another type never stops it. The task moves bytes only, and never
+//! waits for a caller.
 
 mod connection;
-pub mod in_flight;
+mod in_flight;
 
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::connection::{Dispatch, Outgoing};
-use crate::client::in_flight::{DEFAULT_MAX_PENDING, InFlight, Pending};
+use self::connection::Connection;
+use self::in_flight::{InFlight, Waiting};
 use crate::error::Error;
 use crate::wire::codec::Codec;
-use crate::wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
-use crate::wire::handshake;
-use crate::wire::handshake::Options;
-use crate::wire::message::{Header, MessageReader, MessageWriter};
+use crate::wire::frame::{FrameReader, FrameWriter};
+use crate::wire::handshake::{
+    self, ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Limits, MAGIC_NUMBER,
+};
+use crate::wire::message::{MessageReader, Metadata, encode_call};
+
+/// The settings of a [`Client`].
+///
+/// ```
+/// use day3_service::{Codec, Options};
+///
+/// let options = Options::default().codecs([Codec::Json]).max_in_flight(16);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    codecs: Vec<Codec>,
+    max_body_len: usize,
+    max_in_flight: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            codecs: Codec::ALL.to_vec(),
+            max_body_len: DEFAULT_MAX_BODY_LEN,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+        }
+    }
+}
+
+impl Options {
+    /// Offers these codecs, best first. Default: [all of them](Codec::ALL).
+    pub fn codecs(mut self, codecs: impl IntoIterator<Item = Codec>) -> Self {
+        self.codecs = codecs.into_iter().collect();
+        self
+    }
+
+    /// The longest reply that the client takes, in bytes. The server is told; one that sends a longer reply all
+    /// the same loses the connection. Default: [`DEFAULT_MAX_BODY_LEN`].
+    pub fn max_body_len(mut self, bytes: usize) -> Self {
+        self.max_body_len = bytes;
+        self
+    }
+
+    /// How many calls may be in flight; further ones wait. The server may allow fewer. Default:
+    /// [`DEFAULT_MAX_IN_FLIGHT`].
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
+    fn hello(&self) -> ClientHello {
+        ClientHello {
+            magic_number: MAGIC_NUMBER,
+            codecs: self.codecs.iter().map(|codec| codec.name().to_owned()).collect(),
+            max_body_len: self.max_body_len,
+        }
+    }
+}
 
 /// A connection to a server, shared by any number of tasks.
 ///
@@ -54,20 +107,18 @@ use crate::wire::message::{Header, MessageReader, MessageWriter};
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    metadata: Arc<Metadata>,
 }
 
 #[derive(Debug)]
 struct Shared {
     codec: Codec,
-    pending: Arc<Pending>,
-    outgoing: mpsc::Sender<Outgoing>,
-    connection: AbortHandle,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    /// The longest argument that the server takes.
+    max_body_len: usize,
+    in_flight: Arc<InFlight>,
+    /// Why the connection has ended, once it has.
+    ended: watch::Receiver<Option<String>>,
+    connection: AbortOnDropHandle<()>,
 }
 
 impl Client {
@@ -82,7 +133,7 @@ impl Client {
         let io = TcpStream::connect(addr).await?;
         // Requests leave in batches already; waiting for more (Nagle's algorithm) would only delay them.
         io.set_nodelay(true)?;
-        Client::new(io, options).await
+        Client::handshake(io, options).await
     }
 
     /// Shakes hands over any stream.
@@ -95,40 +146,54 @@ impl Client {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub async fn new<Io>(io: Io, options: &Options) -> Result<Client, Error>
+    pub async fn handshake<Io>(io: Io, options: &Options) -> Result<Client, Error>
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (read, write) = tokio::io::split(io);
-        let mut reader = FrameReader::new(read, handshake::MAX_HANDSHAKE_LEN);
-        let mut writer = FrameWriter::new(write, handshake::MAX_HANDSHAKE_LEN);
-        let codec = handshake::offer(&mut reader, &mut writer, options).await?;
-        reader.set_max_len(DEFAULT_MAX_FRAME_LEN);
-        writer.set_max_len(DEFAULT_MAX_FRAME_LEN);
+        let mut reader = FrameReader::new(read);
+        let mut writer = FrameWriter::new(write);
+        let (codec, Limits { max_body_len, max_in_flight, .. }) =
+            handshake::offer(&mut reader, &mut writer, &options.hello()).await?;
 
-        let pending = Pending::new(DEFAULT_MAX_PENDING);
-        let (outgoing, requests) = mpsc::channel(DEFAULT_MAX_PENDING);
-        let dispatch = Dispatch {
+        let in_flight = InFlight::new(options.max_in_flight.min(max_in_flight));
+        let connection = Connection {
             reader: MessageReader::new(reader, codec),
-            writer: MessageWriter::new(writer, codec),
-            pending: Arc::clone(&pending),
+            writer,
+            codec,
+            max_body_len: options.max_body_len,
+            in_flight: Arc::clone(&in_flight),
         };
-        let connection = tokio::spawn(dispatch.run(requests)).abort_handle();
-        Ok(Client { shared: Arc::new(Shared { codec, pending, outgoing, connection }) })
+        let (end, ended) = watch::channel(None);
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            let reason = connection.run().await;
+            end.send_replace(Some(reason.to_string()));
+        }));
+        let shared = Shared { codec, max_body_len, in_flight, ended, connection };
+        Ok(Client { shared: Arc::new(shared), metadata: Arc::default() })
+    }
+
+    /// The same connection, with one more entry in the metadata of its calls. A header must fit into
+    /// [`MAX_HEADER_LEN`](crate::MAX_HEADER_LEN), or the call fails.
+    pub fn with_metadata(&self, key: impl Into<String>, value: impl Into<String>) -> Client {
+        let mut client = self.clone();
+        Arc::make_mut(&mut client.metadata).insert(key.into(), value.into());
+        client
     }
 
     /// Calls a method and waits for its reply.
     ///
     /// # Errors
-    /// * [`Error::Remote`]: the server's answer is an error; this is its text, word for word.
-    /// * [`Error::Encode`], [`Error::FrameTooLarge`]: the argument cannot be sent. Nothing was.
+    /// * [`Error::Remote`]: the server's answer is an error.
+    /// * [`Error::Refused`]: the server did not run the call, because it is busy for example.
+    /// * [`Error::Encode`], [`Error::FrameTooLarge`], [`Error::NotSent`]: nothing was sent.
     /// * [`Error::Decode`]: the reply is not an `R`.
     /// * [`Error::Disconnected`]: the connection ended first. The call may or may not have run.
     ///
     /// None but the last concerns any other call.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the call up. The server may still run it.
+    /// Dropping the future gives the call up. If it was sent already, the server may still run it.
     pub async fn call<A, R>(&self, service_method: &str, args: &A) -> Result<R, Error>
     where
         A: Serialize + ?Sized,
@@ -139,39 +204,37 @@ impl Client {
 
     /// Sends a call now, and returns a future of its reply to await later: the asynchronous `Go` of the seeds.
     ///
-    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already, or if as many requests wait to be
-    /// written: those of callers that gave up are written all the same.
+    /// It waits only while as many calls are in flight as both sides allow.
+    ///
+    /// One stream carries all calls, in order: a large argument or reply on a slow line delays what is behind
+    /// it. Use another connection for those.
     ///
     /// # Errors
-    /// [`Error::Encode`], [`Error::FrameTooLarge`] and [`Error::Disconnected`] as [`call`](Client::call).
+    /// [`Error::Encode`], [`Error::FrameTooLarge`] and [`Error::NotSent`] as [`call`](Client::call).
     ///
     /// # Cancel safety
-    /// Dropping the future gives the call up. The server may still run it.
+    /// Dropping the future gives the call up, and nothing was sent.
     pub async fn start<A, R>(&self, service_method: &str, args: &A) -> Result<PendingCall<R>, Error>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let shared = &self.shared;
-        let body = Bytes::from(shared.codec.encode(args)?);
-        // Register first: the reply may be back before `send` returns.
-        let in_flight = shared.pending.register().await?;
-        let header = Header { service_method: service_method.to_owned(), seq: in_flight.seq(), error: None };
-        // If the queue is closed, the connection has just ended. This entry was made before that, so `fail_all`
-        // tells it why.
-        shared.outgoing.send((header, body)).await.ok();
-        Ok(PendingCall { in_flight, client: self.clone(), reply: PhantomData })
+        let Shared { codec, max_body_len, in_flight, .. } = &*self.shared;
+        let seq = in_flight.next_seq();
+        let request = encode_call(*codec, *max_body_len, service_method, seq, &self.metadata, args)?;
+        let waiting = in_flight.insert(seq, request).await?;
+        Ok(PendingCall { waiting, shared: Arc::clone(&self.shared), reply: PhantomData })
     }
 
     /// Whether the connection takes new calls: `false` after [`close`](Client::close), when the connection
     /// has ended, and when the server has said that it is going to end it.
     pub fn is_available(&self) -> bool {
-        self.shared.pending.is_open()
+        self.shared.in_flight.is_open()
     }
 
-    /// How many calls wait for their replies.
+    /// How many calls are in flight.
     pub fn in_flight(&self) -> usize {
-        self.shared.pending.len()
+        self.shared.in_flight.len()
     }
 
     /// The codec that was agreed on.
@@ -179,14 +242,24 @@ impl Client {
         self.shared.codec
     }
 
-    /// Closes the connection, for all clones. Calls in flight fail with [`Error::Disconnected`].
+    /// Closes the connection, for all clones. Calls in flight fail.
     pub fn close(&self) {
-        self.shared.pending.fail_all("the client was closed");
+        self.shared.in_flight.fail_all("the client was closed");
         self.shared.connection.abort();
+    }
+
+    /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`].
+    ///
+    /// # Cancel safety
+    /// Cancellation-safe.
+    pub async fn closed(&self) -> Error {
+        let mut ended = self.shared.ended.clone();
+        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        Error::Disconnected(reason.unwrap_or_else(|| "the client was closed".to_owned()))
     }
 }
 
-/// A call that was sent: await it for the reply, drop it to give the call up.
+/// A call that was started: await it for the reply, drop it to give the call up.
 ///
 /// # Errors
 /// As [`Client::call`].
@@ -196,16 +269,16 @@ impl Client {
 #[derive(Debug)]
 #[must_use = "dropping it gives the call up"]
 pub struct PendingCall<R> {
-    in_flight: InFlight,
+    waiting: Waiting,
     /// Keeps the connection open until the reply is here.
-    client: Client,
+    shared: Arc<Shared>,
     reply: PhantomData<fn() -> R>,
 }
 
 impl<R> PendingCall<R> {
     /// The number of this call, unique on its connection.
     pub fn seq(&self) -> u64 {
-        self.in_flight.seq()
+        self.waiting.seq()
     }
 }
 
@@ -213,10 +286,7 @@ impl<R: DeserializeOwned> Future for PendingCall<R> {
     type Output = Result<R, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let message = ready!(Pin::new(&mut self.in_flight).poll(cx))?;
-        Poll::Ready(match message.header.error {
-            Some(error) => Err(Error::Remote(error)),
-            None => self.client.shared.codec.decode(&message.body),
-        })
+        let body = ready!(Pin::new(&mut self.waiting).poll(cx))?;
+        Poll::Ready(self.shared.codec.decode(&body))
     }
 }

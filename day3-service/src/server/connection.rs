@@ -1,84 +1,95 @@
 //! One connection of a server: from the handshake to the last reply.
 //!
 //! ```text
-//!             ┌───────────────────── one task ─────────────────────┐
-//! socket ───▶ read a request ─▶ poll the handler once ─▶ ready? queue the reply ─▶ flush ───▶ socket
-//!                                     │ not ready                  ▲
-//!                                     └─▶ spawn it in `in_flight` ─┘ when it ends
+//!             ┌─────────────────────── one task ───────────────────────┐
+//! socket ───▶ read calls ─▶ poll the handler once ─▶ ready? queue its reply ─▶ flush ───▶ socket
+//!             │                    │ not ready                 ▲           │
+//!             │                    └─▶ spawn it ── ends ───────┘           │
+//!             └────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! One task owns everything: both halves of the stream, the queue of replies and the handlers in flight.
-//! When it ends, however it ends, they end with it.
+//! One task owns everything: both halves of the stream, the queued replies and the handlers in flight. So
+//! there is no lock, and when the task ends, however it ends, all of it ends.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinError, JoinSet, yield_now};
+use tokio::time::Instant;
 
-use crate::error::Error;
-use crate::server::Server;
-use crate::server::handler::{Call, Reply, Request};
+use crate::error::{Code, Error, RemoteError, truncate};
+use crate::server::handler::{Call, Handler, Reply, Request};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
-use crate::wire::handshake;
-use crate::wire::message::{Header, Message, MessageReader, MessageWriter};
+use crate::wire::handshake::{self, Limits};
+use crate::wire::message::{Message, MessageReader};
 
 /// Replies are queued up to this many bytes before the connection stops reading and writes first. So a
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
 pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
-/// How much, and for how long, a connection that was closed for an error still listens: the peer may be
-/// in the middle of a long write, and should get to read why it was closed.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How long calls that were read together are started before replies and other connections have their turn.
+const SLICE: Duration = Duration::from_millis(1);
 
-/// A handler's outcome, with the header that its reply will have.
-type Done = (Header, Result<Reply, String>);
+/// What a handler's task returns: the call's number, and how it ended.
+type Outcome = (u64, Result<Reply, RemoteError>);
 
-/// Serves `io` until the client ends the stream (`Ok`) or something breaks it.
-pub(crate) async fn serve<Io>(server: &Server, io: Io) -> Result<(), Error>
+/// Serves `io` until the client ends the stream (`Ok`), or something breaks it.
+pub(super) async fn serve<Io>(
+    handler: Arc<dyn Handler>,
+    limits: &Limits,
+    io: Io,
+    peer: Option<SocketAddr>,
+) -> Result<(), Error>
 where
     Io: AsyncRead + AsyncWrite + Send,
 {
     let (read, write) = tokio::io::split(io);
-    let mut reader = FrameReader::new(read, handshake::MAX_HANDSHAKE_LEN);
-    let mut writer = FrameWriter::new(write, handshake::MAX_HANDSHAKE_LEN);
-    let (codec, _options) = match handshake::accept(&mut reader, &mut writer, &server.codecs).await {
+    let mut reader = FrameReader::new(read);
+    let mut writer = FrameWriter::new(write);
+    let (codec, hello) = match handshake::accept(&mut reader, &mut writer, limits).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            let last_words = async { tokio::join!(writer.shutdown(), reader.discard(LINGER_BYTES)) };
-            tokio::time::timeout(LINGER_TIME, last_words).await.ok();
+            writer.shutdown().await.ok();
             return Err(error);
         }
     };
-
-    reader.set_max_len(server.max_frame_len);
-    writer.set_max_len(server.max_frame_len);
     let mut connection = Connection {
-        server,
+        handler,
+        limits,
         codec,
+        peer,
+        max_reply_len: hello.max_body_len,
         reader: MessageReader::new(reader, codec),
-        writer: MessageWriter::new(writer, codec),
-        in_flight: JoinSet::new(),
+        writer,
+        handlers: JoinSet::new(),
+        in_flight: HashMap::new(),
     };
     let result = connection.run().await;
-    // The client has left, or nothing it says makes sense any more: nobody waits for these replies.
-    connection.in_flight.abort_all();
-    connection.say_goodbye(&result).await;
+    connection.close(&result).await;
     result
 }
 
 struct Connection<'a, R, W> {
-    server: &'a Server,
+    handler: Arc<dyn Handler>,
+    limits: &'a Limits,
     codec: Codec,
+    peer: Option<SocketAddr>,
+    /// The longest body that the client takes.
+    max_reply_len: usize,
     reader: MessageReader<R>,
-    writer: MessageWriter<W>,
-    /// The handlers that were not ready at once. Dropping the set aborts them.
-    in_flight: JoinSet<Done>,
+    writer: FrameWriter<W>,
+    /// A task for each handler that was not ready at once. Dropping the set aborts them.
+    handlers: JoinSet<Outcome>,
+    /// The calls in flight, by `seq`.
+    in_flight: HashMap<u64, AbortHandle>,
 }
 
 impl<R, W> Connection<'_, R, W>
@@ -88,84 +99,117 @@ where
 {
     async fn run(&mut self) -> Result<(), Error> {
         loop {
-            // In this order (`biased`): as long as requests or outcomes are at hand, collect their replies;
-            // when nothing is, write them all at once. That makes the batches, with no timer and no delay.
-            // Each of the three is cancellation-safe, so the two that lose lose nothing.
+            // First what has ended: its place is free for the next call, and its reply joins the next write.
+            while let Some(ended) = self.handlers.try_join_next() {
+                self.finish(ended)?;
+            }
+            // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
-                biased;
-                message = self.reader.read(), if self.writer.queued() < MAX_QUEUED_BYTES => match message? {
-                    Some(message) => self.start(message).await?,
+                message = self.reader.read(self.limits.max_body_len), if self.has_room() => match message? {
+                    Some(message) => self.receive_slice(message).await?,
                     None => return Ok(()),
                 },
-                Some(done) = self.in_flight.join_next(), if !self.in_flight.is_empty() => {
-                    // A task does not panic, as its handler's panics are caught; and nobody aborts it.
-                    if let Ok(done) = done {
-                        self.queue_reply(done)?;
-                    }
-                }
+                Some(ended) = self.handlers.join_next() => self.finish(ended)?,
                 flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
             }
+            tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Starts the handler of one request, and answers at once if it is ready at once.
-    async fn start(&mut self, message: Message) -> Result<(), Error> {
-        let seq = message.header.seq;
-        if seq == 0 {
-            return Err(match message.header.error {
-                Some(reason) => Error::Disconnected(reason),
-                None => Error::Protocol("a call with seq 0".to_owned()),
-            });
+    /// Receives a message and those that were read with it. One read may hold hundreds of calls: their replies
+    /// leave in one write, but after a slice of time everybody else has a turn first.
+    async fn receive_slice(&mut self, first: Message) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            self.receive(message).await?;
+            if !self.has_room() {
+                break;
+            }
+            if started.elapsed() > SLICE {
+                yield_now().await;
+                break;
+            }
+            next = self.reader.next(self.limits.max_body_len)?;
         }
-        let service_method = message.header.service_method.clone();
-        let header = Header { service_method, seq, error: None };
-        let max = self.server.max_in_flight;
+        Ok(())
+    }
+
+    /// Whether to read on: only while the client takes its replies.
+    fn has_room(&self) -> bool {
+        self.writer.queued() < MAX_QUEUED_BYTES
+    }
+
+    async fn receive(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Call { service_method, seq, metadata, body } => {
+                let (codec, peer) = (self.codec, self.peer);
+                self.start(Request { service_method, seq, metadata, body, codec, peer }).await
+            }
+            Message::Goaway { reason } => Err(Error::Disconnected(reason)),
+            Message::Reply { .. } => Err(Error::Protocol("a client sends no replies".to_owned())),
+        }
+    }
+
+    /// Starts the handler of one call, and answers at once if it is ready at once.
+    async fn start(&mut self, request: Request) -> Result<(), Error> {
+        let seq = request.seq;
+        if self.in_flight.contains_key(&seq) {
+            return Err(Error::Protocol(format!("seq {seq} is in flight already")));
+        }
+        let max = self.limits.max_in_flight;
         if self.in_flight.len() >= max {
             let busy = format!("the server is busy: {max} calls of this connection are in flight");
-            return self.queue_reply((header, Err(busy)));
+            tracing::info!(method = ?request.service_method, peer = ?self.peer, seq, "refused: {busy}");
+            return self.reply(seq, Err(RemoteError::refusal(Code::RESOURCE_EXHAUSTED, busy)));
         }
-
-        let mut call = Call::new(&*self.server.handler, Request::new(message, self.codec));
-        // Most handlers of a real service answer without waiting for anything, and a task costs more than
-        // such an answer.
+        let mut call = Call::new(&*self.handler, request);
+        // Most handlers answer without waiting for anything, and a task costs more than such an answer.
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
-            Poll::Ready(outcome) => self.queue_reply((header, outcome)),
+            Poll::Ready(result) => self.reply(seq, result.map(|reply| reply.body)),
             Poll::Pending => {
-                self.in_flight.spawn(async move { (header, call.await) });
+                let task = self.handlers.spawn(async move { (seq, call.await) });
+                self.in_flight.insert(seq, task);
                 Ok(())
             }
         }
     }
 
-    /// Queues one reply. A reply that cannot be sent costs its own call only.
-    fn queue_reply(&mut self, (mut header, outcome): Done) -> Result<(), Error> {
-        let error = match outcome {
-            Ok(reply) => match self.writer.queue(&header, reply.body) {
-                Ok(()) => return Ok(()),
-                Err(error) => format!("cannot send the reply: {error}"),
-            },
-            Err(error) => error,
+    /// Takes a call that has ended out of the table, and queues its reply.
+    fn finish(&mut self, ended: Result<Outcome, JoinError>) -> Result<(), Error> {
+        let (seq, result) = match ended {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let Some((&seq, _)) = self.in_flight.iter().find(|(_, task)| task.id() == error.id()) else {
+                    return Ok(());
+                };
+                // Panics end in `Call`, so the runtime has stopped this task, and is about to stop this one.
+                tracing::error!(peer = ?self.peer, seq, %error, "the handler was stopped");
+                (seq, Err(RemoteError::new(Code::INTERNAL, "the handler was stopped")))
+            }
         };
-        header.error = Some(error);
-        self.writer.queue(&header, Bytes::new()).or_else(|error| {
-            // The name may be what is too long. The client goes by the `seq` alone.
-            header.service_method.clear();
-            header.error = Some(format!("cannot send the error: {error}"));
-            self.writer.queue(&header, Bytes::new())
-        })
+        self.in_flight.remove(&seq);
+        self.reply(seq, result.map(|reply| reply.body))
     }
 
-    /// Writes the replies that are still queued and, if the client broke the rules, why this ends.
-    async fn say_goodbye(&mut self, result: &Result<(), Error>) {
-        match result {
-            Err(Error::Io(_) | Error::Disconnected(_)) => return,
-            Err(reason) => {
-                self.writer.queue(&Header::goodbye(reason.to_string()), Bytes::new()).ok();
-            }
-            Ok(()) => {}
+    /// Queues one reply. One that is too long for the client costs its own call only.
+    fn reply(&mut self, seq: u64, result: Result<Bytes, RemoteError>) -> Result<(), Error> {
+        let reply = Message::Reply { seq, result };
+        let Err(error) = reply.queue(&mut self.writer, self.codec, self.max_reply_len) else { return Ok(()) };
+        let error = RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"));
+        Message::Reply { seq, result: Err(error) }.queue(&mut self.writer, self.codec, self.max_reply_len)
+    }
+
+    /// Stops the handlers, and writes the replies that are queued. If the client broke the rules, the last
+    /// message says why this ends.
+    async fn close(&mut self, result: &Result<(), Error>) {
+        // The client has left, or its messages cannot be told apart any more: these calls have no caller.
+        self.handlers.abort_all();
+        if let Err(Error::Protocol(_) | Error::FrameTooLarge { .. }) = result {
+            let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let goaway = Message::Goaway { reason: truncate(reason) };
+            goaway.queue(&mut self.writer, self.codec, 0).ok();
         }
-        // Both at once: the client may read only when it has written all it has, and then old replies first.
-        let last_words = async { tokio::join!(self.writer.shutdown(), self.reader.discard(LINGER_BYTES)) };
-        tokio::time::timeout(LINGER_TIME, last_words).await.ok();
+        self.writer.shutdown().await.ok();
     }
 }

@@ -9,89 +9,105 @@
 mod connection;
 pub mod handler;
 
-pub use connection::MAX_QUEUED_BYTES;
-
+use std::fmt;
 use std::io;
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
 
+pub use self::connection::MAX_QUEUED_BYTES;
 use self::handler::Handler;
 use crate::error::Error;
 use crate::wire::codec::Codec;
-use crate::wire::frame::DEFAULT_MAX_FRAME_LEN;
+use crate::wire::handshake::Limits;
 
-/// The default limit for the calls that one connection may have in flight. Any further call is refused with
-/// an error reply. A call that is answered at once is never in flight.
-pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
-
-/// After a failed accept: the first wait, doubled after every further failure up to the second one.
-const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// The pause after a failed accept: a process that has run out of file descriptors gets some back when a
+/// connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Answers calls with a [`Handler`], on any number of connections.
 ///
 /// A clone is another handle on the same handler, with the same settings.
+///
+/// ```no_run
+/// use day3_service::{Request, Server};
+///
+/// # async fn example() -> anyhow::Result<()> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:9999").await?;
+/// let echo = async |request: Request| Ok(request.reply(&request.decode::<String>()?)?);
+/// Server::new(echo).max_body_len(64 * 1024).serve(listener).await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Server {
-    pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) codecs: Arc<[Codec]>,
-    pub(crate) max_frame_len: usize,
-    pub(crate) max_in_flight: usize,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
 }
 
 impl Server {
     /// A server that answers every request with `handler`.
     pub fn new(handler: impl Handler) -> Server {
-        Server {
-            handler: Arc::new(handler),
-            codecs: Arc::new(Codec::ALL),
-            max_frame_len: DEFAULT_MAX_FRAME_LEN,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-        }
+        Server { handler: Arc::new(handler), limits: Limits::default() }
     }
 
     /// Speaks only these codecs. Default: [all of them](Codec::ALL).
     pub fn codecs(mut self, codecs: impl IntoIterator<Item = Codec>) -> Server {
-        self.codecs = codecs.into_iter().collect();
+        self.limits.codecs = codecs.into_iter().collect();
         self
     }
 
-    /// Refuses longer frames, in both directions. Default: [`DEFAULT_MAX_FRAME_LEN`].
-    pub fn max_frame_len(mut self, bytes: usize) -> Server {
-        self.max_frame_len = bytes;
+    /// The longest body that the server takes, in bytes. The client is told; one that sends a longer body all
+    /// the same loses its connection. Default: [`DEFAULT_MAX_BODY_LEN`](crate::DEFAULT_MAX_BODY_LEN).
+    pub fn max_body_len(mut self, bytes: usize) -> Server {
+        self.limits.max_body_len = bytes;
         self
     }
 
-    /// Refuses further calls on a connection with so many in flight. Default: [`DEFAULT_MAX_IN_FLIGHT`].
+    /// Refuses further calls on a connection with so many in flight. The client is told. Default:
+    /// [`DEFAULT_MAX_IN_FLIGHT`](crate::DEFAULT_MAX_IN_FLIGHT).
     pub fn max_in_flight(mut self, calls: usize) -> Server {
-        self.max_in_flight = calls;
+        self.limits.max_in_flight = calls;
         self
     }
 
     /// Accepts connections and serves them, until this future is dropped; that ends all of them.
     ///
-    /// Failed accepts are retried for ever, with a pause that grows from 5 ms to 1 s: a process that has
-    /// run out of file descriptors gets some back when a connection ends.
+    /// A failed accept is logged (level `warn`) and tried again after a pause. A connection that breaks is
+    /// logged (`info`, with `peer` and the reason).
     ///
     /// # Cancel safety
     /// Dropping the future is the way to stop the server: the listener is closed, and the connections and
     /// their handlers are aborted.
-    pub async fn serve<L: Listener>(&self, listener: L) {
-        accept_loop(listener, |io| {
-            let server = self.clone();
-            async move { server.serve_connection(io).await }
-        })
-        .await;
+    pub async fn serve<L: Listener>(&self, mut listener: L) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((io, peer)) => {
+                        let Server { handler, limits } = self.clone();
+                        connections.spawn(async move {
+                            (peer, connection::serve(handler, &limits, io, peer).await)
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                // A finished task stays in the set until its result is taken.
+                Some(ended) = connections.join_next() => log_end(ended),
+            }
+        }
     }
 
     /// Serves one connection over any stream, until the client ends it.
     ///
     /// # Errors
-    /// Why the connection ended, if not by the client's wish. Calls that fail are no such reason.
+    /// Why the connection ended, if the client did not end it. Calls that fail are no such reason.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection and aborts its handlers.
@@ -99,71 +115,70 @@ impl Server {
     where
         Io: AsyncRead + AsyncWrite + Send,
     {
-        connection::serve(self, io).await
+        connection::serve(Arc::clone(&self.handler), &self.limits, io, None).await
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+fn log_end(ended: Result<(Option<SocketAddr>, Result<(), Error>), JoinError>) {
+    match ended {
+        Ok((peer, Ok(()))) => tracing::debug!(?peer, "connection closed"),
+        Ok((peer, Err(reason))) => {
+            tracing::info!(?peer, reason = ?reason.to_string(), "connection broken");
+        }
+        Err(error) => tracing::error!(%error, "connection task failed"),
     }
 }
 
 /// Where connections come from.
+///
+/// ```
+/// use std::{io, net::SocketAddr};
+/// use day3_service::Listener;
+/// use tokio::{io::DuplexStream, sync::mpsc};
+///
+/// /// Connections in memory: whoever holds the sender connects.
+/// struct InMemory(mpsc::Receiver<DuplexStream>);
+///
+/// impl Listener for InMemory {
+///     type Io = DuplexStream;
+///
+///     async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
+///         match self.0.recv().await {
+///             Some(io) => Ok((io, None)),
+///             None => std::future::pending().await, // no more will come
+///         }
+///     }
+/// }
+/// ```
 pub trait Listener: Send {
     /// One accepted connection.
     type Io: AsyncRead + AsyncWrite + Send + 'static;
 
-    /// Waits for the next connection. An error is not the end: it is called again, after a pause.
+    /// Waits for the next connection, and says who the peer is, if that is known. An error is not the end:
+    /// `accept` is called again, after a pause.
+    ///
+    /// It must not do a handshake of its own, such as TLS's: the accept loop awaits it, and one silent peer
+    /// would keep all others waiting.
     ///
     /// # Cancel safety
     /// Must be cancellation-safe: a dropped `accept` loses no connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
 }
 
 impl Listener for TcpListener {
-    type Io = tokio::net::TcpStream;
+    type Io = TcpStream;
 
-    async fn accept(&mut self) -> io::Result<Self::Io> {
-        let (io, _) = TcpListener::accept(self).await?;
+    async fn accept(&mut self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (io, peer) = TcpListener::accept(self).await?;
         // Replies leave in batches already; waiting for more (Nagle's algorithm) would only delay them.
         // A socket that cannot do this is dead already, and its first read will say so.
         io.set_nodelay(true).ok();
-        Ok(io)
-    }
-}
-
-/// Accepts connections for ever, and runs `serve_one` for each in a task that this future owns.
-pub(crate) async fn accept_loop<L, F, Fut>(mut listener: L, serve_one: F)
-where
-    L: Listener,
-    F: Fn(L::Io) -> Fut,
-    Fut: Future<Output = Result<(), Error>> + Send + 'static,
-{
-    let mut connections = JoinSet::new();
-    loop {
-        let mut accepted = pin!(accept(&mut listener));
-        let io = loop {
-            // A finished task stays in the set until somebody looks at its result, hence the second arm.
-            tokio::select! {
-                io = &mut accepted => break io,
-                Some(ended) = connections.join_next() => report(ended),
-            }
-        };
-        connections.spawn(serve_one(io));
-    }
-}
-
-async fn accept<L: Listener>(listener: &mut L) -> L::Io {
-    let (mut pause, longest) = ACCEPT_BACKOFF;
-    loop {
-        match listener.accept().await {
-            Ok(io) => return io,
-            Err(error) => tracing::warn!(%error, ?pause, "accept failed"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = longest.min(pause * 2);
-    }
-}
-
-fn report(ended: Result<Result<(), Error>, tokio::task::JoinError>) {
-    match ended {
-        Ok(Ok(())) => tracing::debug!("connection closed"),
-        Ok(Err(reason)) => tracing::debug!(%reason, "connection broken"),
-        Err(error) => tracing::error!(%error, "connection task failed"),
+        Ok((io, Some(peer)))
     }
 }
