@@ -32,9 +32,7 @@ use self::in_flight::{InFlight, Waiting};
 use crate::error::Error;
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
-use crate::wire::handshake::{
-    self, ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Limits, MAGIC_NUMBER,
-};
+use crate::wire::handshake::{self, ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Limits};
 use crate::wire::message::{MessageReader, Metadata, encode_call};
 
 /// The settings of a [`Client`].
@@ -83,11 +81,9 @@ impl Options {
     }
 
     fn hello(&self) -> ClientHello {
-        ClientHello {
-            magic_number: MAGIC_NUMBER,
-            codecs: self.codecs.iter().map(|codec| codec.name().to_owned()).collect(),
-            max_body_len: self.max_body_len,
-        }
+        let mut hello = ClientHello::new(self.codecs.iter().copied());
+        hello.max_body_len = self.max_body_len;
+        hello
     }
 }
 

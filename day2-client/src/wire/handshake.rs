@@ -35,6 +35,7 @@ pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
 
 /// The client's first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ClientHello {
     /// [`MAGIC_NUMBER`].
     pub magic_number: u32,
@@ -43,6 +44,17 @@ pub struct ClientHello {
     /// The longest body that the client takes, in bytes.
     #[serde(default = "default_max_body_len")]
     pub max_body_len: usize,
+}
+
+impl ClientHello {
+    /// Offers these codecs, best first.
+    pub fn new(codecs: impl IntoIterator<Item = Codec>) -> ClientHello {
+        ClientHello {
+            magic_number: MAGIC_NUMBER,
+            codecs: codecs.into_iter().map(|codec| codec.name().to_owned()).collect(),
+            max_body_len: DEFAULT_MAX_BODY_LEN,
+        }
+    }
 }
 
 /// The server's answer.
