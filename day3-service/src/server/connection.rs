@@ -12,7 +12,7 @@
 //! there is no lock, and when the task ends, however it ends, all of it ends.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -103,36 +103,32 @@ where
             while let Some(ended) = self.handlers.try_join_next() {
                 self.finish(ended)?;
             }
+            let is_cut = self.receive_slice().await?;
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
-                message = self.reader.read(self.limits.max_body_len), if self.has_room() => match message? {
-                    Some(message) => self.receive_slice(message).await?,
-                    None => return Ok(()),
-                },
+                has_more = self.reader.fill(), if self.has_room() => if !has_more? { return Ok(()) },
                 Some(ended) = self.handlers.join_next() => self.finish(ended)?,
                 flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
+                () = ready(()), if is_cut => {}
             }
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Receives a message and those that were read with it. One read may hold hundreds of calls: their replies
-    /// leave in one write, but after a slice of time everybody else has a turn first.
-    async fn receive_slice(&mut self, first: Message) -> Result<(), Error> {
+    /// Receives the messages that have been read. One read may hold hundreds of calls: their replies leave in
+    /// one write, but after a slice of time everybody else has a turn first, and the result is `true`.
+    async fn receive_slice(&mut self) -> Result<bool, Error> {
         let started = Instant::now();
-        let mut next = Some(first);
-        while let Some(message) = next {
+        while self.has_room()
+            && let Some(message) = self.reader.next(self.limits.max_body_len)?
+        {
             self.receive(message).await?;
-            if !self.has_room() {
-                break;
-            }
             if started.elapsed() > SLICE {
                 yield_now().await;
-                break;
+                return Ok(true);
             }
-            next = self.reader.next(self.limits.max_body_len)?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether to read on: only while the client takes its replies.
