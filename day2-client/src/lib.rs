@@ -18,7 +18,8 @@ pub mod client;
 pub use client::{Client, Options, PendingCall};
 pub use error::{Code, Error, MAX_ERROR_CHARS, RemoteError};
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
-pub use server::{Listener, MAX_QUEUED_BYTES, Server};
+pub use server::listener::Listener;
+pub use server::{MAX_QUEUED_BYTES, Server};
 pub use wire::codec::Codec;
 pub use wire::frame::{FrameReader, FrameWriter};
 pub use wire::handshake::{

@@ -17,7 +17,7 @@ struct Sleep {
     millis: u64,
 }
 
-/// Longer than anybody will wait.
+/// Longer than any caller waits.
 const A_YEAR: Sleep = Sleep { millis: 365 * 24 * 60 * 60 * 1000 };
 
 /// How many calls of `Arith.sleep` are going on.
@@ -89,11 +89,12 @@ async fn main() -> anyhow::Result<()> {
         server.serve_with_shutdown(listener, signal).await
     });
 
-    connect_to_nobody().await?;
+    connect_in_vain().await?;
     let client = Client::connect(addr, &Options::default().call_timeout(millis(100))).await?;
     calls_that_are_given_up(&client, &sleepers).await?;
     handlers_over_their_limit(addr).await?;
     peers_that_misbehave(addr).await?;
+    a_silent_server().await?;
     thousands(&client, &sleepers).await?;
     shutdown(addr, &sleepers, stop, serving).await?;
 
@@ -104,22 +105,22 @@ async fn main() -> anyhow::Result<()> {
         "\nAfter all that, and {} ms more: {now} tasks are alive, as at the start; {asleep} handlers.",
         took.as_millis()
     );
-    println!("The end. Tomorrow: the same bytes through an HTTP door.");
+    println!("The end. Tomorrow: the same bytes over HTTP.");
     Ok(())
 }
 
 /// A listener that accepts and never answers: the system answers for it, so TCP connects.
-async fn connect_to_nobody() -> anyhow::Result<()> {
-    println!("\n1. Connecting to somebody who accepts and says nothing, with a limit of 100 ms:\n");
-    let nobody = TcpListener::bind("127.0.0.1:0").await?;
+async fn connect_in_vain() -> anyhow::Result<()> {
+    println!("\n1. Connecting to a server that accepts and says nothing, with a limit of 100 ms:\n");
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
     let since = Instant::now();
     let options = Options::default().connect_timeout(millis(100));
-    let error = Client::connect(nobody.local_addr()?, &options).await.err().context("nobody answered")?;
+    let error = Client::connect(silent.local_addr()?, &options).await.err().context("it has no answer")?;
     println!("   after {} ms: {error}", since.elapsed().as_millis());
     Ok(())
 }
 
-/// The caller stops waiting, and the server hears of it.
+/// The caller stops waiting, and the server is told.
 async fn calls_that_are_given_up(client: &Client, sleepers: &Sleepers) -> anyhow::Result<()> {
     println!("\n2. Arith.sleep is asked to sleep for a year. The caller waits for 100 ms:\n");
     let since = Instant::now();
@@ -128,7 +129,7 @@ async fn calls_that_are_given_up(client: &Client, sleepers: &Sleepers) -> anyhow
     println!("   after {} ms: {error}", since.elapsed().as_millis());
     println!("   calls in flight at the client: {}", client.in_flight());
     let took = until("the handler stops", || sleepers.0.load(SeqCst) == 0).await?;
-    println!("   the server was told ($/cancel); its handler was stopped {} ms later", took.as_millis());
+    println!("   the server was told (cancel); its handler was stopped {} ms later", took.as_millis());
 
     let call = client.start::<_, u64>("Arith.sleep", &A_YEAR).await?;
     until("the handler starts", || sleepers.0.load(SeqCst) == 1).await?;
@@ -142,16 +143,14 @@ async fn calls_that_are_given_up(client: &Client, sleepers: &Sleepers) -> anyhow
 
 /// The server's own limit is 300 ms. A client may ask for less, and not for more.
 async fn handlers_over_their_limit(addr: std::net::SocketAddr) -> anyhow::Result<()> {
-    println!("\n3. Callers with patience. The server's limit for a handler is 300 ms:\n");
-    for wish in [50, 60_000] {
-        let client = Client::connect(addr, &Options::default().handle_timeout(millis(wish))).await?;
+    println!("\n3. Callers that would wait longer. The server's limit for a handler is 300 ms:\n");
+    for asked in [50, 60_000] {
+        let client = Client::connect(addr, &Options::default().handle_timeout(millis(asked))).await?;
         let since = Instant::now();
         match client.call::<_, u64>("Arith.sleep", &A_YEAR).await {
-            Err(Error::Remote(text)) => {
-                println!(
-                    "   the client asks for {wish} ms; after {} ms: {text}",
-                    since.elapsed().as_millis()
-                );
+            Err(Error::Remote(error)) => {
+                let after = since.elapsed().as_millis();
+                println!("   the client asks for {asked} ms; after {after} ms: {}: {error}", error.code());
             }
             other => anyhow::bail!("expected the server's error, got {other:?}"),
         }
@@ -177,7 +176,7 @@ async fn peers_that_misbehave(addr: std::net::SocketAddr) -> anyhow::Result<()> 
     // It sends until the server, which cannot write, reads no more; then it waits to be dropped.
     let error = loop {
         asked += 1;
-        let header = format!(r#"{{"service_method":"Arith.repeat","seq":{asked},"error":null}}"#);
+        let header = format!(r#"{{"call":{{"service_method":"Arith.repeat","seq":{asked}}}}}"#);
         let call = [frame(&header), frame("1000000")].concat();
         if let Err(error) = greedy.write_all(&call).await {
             break error;
@@ -188,10 +187,32 @@ async fn peers_that_misbehave(addr: std::net::SocketAddr) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A network that is cut, or a process that is stopped, says nothing: no error, no end of the stream.
+async fn a_silent_server() -> anyhow::Result<()> {
+    println!(
+        "\n5. A server that falls silent while a call waits (ping after 100 ms, given up 100 ms later):\n"
+    );
+    let (ours, mut theirs) = tokio::io::duplex(4096);
+    let options = Options::default().ping_interval(millis(100)).ping_timeout(millis(100));
+    let connecting = tokio::spawn(async move { Client::handshake(ours, &options).await });
+    let hello = r#"{"codec":"application/json"}"#;
+    theirs.write_all(&[&(hello.len() as u32).to_be_bytes()[..], hello.as_bytes()].concat()).await?;
+    let client = connecting.await??;
+    let since = Instant::now();
+    let error = client.call::<_, u64>("Arith.sleep", &A_YEAR).await.err().context("it has no answer")?;
+    println!("   after {} ms: {error}", since.elapsed().as_millis());
+    println!(
+        "   may the call have run? {}. Is the client available? {}.",
+        error.may_have_run(),
+        client.is_available()
+    );
+    Ok(())
+}
+
 /// One leak is not seen. Thousands are.
 async fn thousands(client: &Client, sleepers: &Sleepers) -> anyhow::Result<()> {
     println!(
-        "\n5. Three times a thousand calls that sleep for a year, a third of them awaited to the limit:\n"
+        "\n6. Three times a thousand calls that sleep for a year, a third of them awaited to the limit:\n"
     );
     // The server, its task for this client, and the client's own; the peers from before are gone by now.
     until("the other connections are closed", || alive_tasks() == 3).await?;
@@ -222,15 +243,15 @@ async fn shutdown(
     stop: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<Result<(), Error>>,
 ) -> anyhow::Result<()> {
-    println!("\n6. Shutdown, with a call of 200 ms in flight and a grace period of 500 ms:\n");
+    println!("\n7. Shutdown, with a call of 200 ms in flight and a grace period of 500 ms:\n");
     let client = Client::connect(addr, &Options::default()).await?;
     let call = client.start::<_, u64>("Arith.sleep", &Sleep { millis: 200 }).await?;
     until("the call is in flight", || sleepers.0.load(SeqCst) == 1).await?;
     let since = Instant::now();
     stop.send(()).ok().context("the server has ended by itself")?;
-    until("the client hears of it", || !client.is_available()).await?;
+    until("the client is told", || !client.is_available()).await?;
     let refused = client.call::<_, u64>("Arith.sleep", &A_YEAR).await.err().context("a new call")?;
-    println!("   a new call: {refused}");
+    println!("   a new call: {refused} (may have run: {})", refused.may_have_run());
     let late = TcpStream::connect(addr).await.err().context("the listener is open")?;
     println!("   a new connection: {late}");
     println!("   the call in flight has its reply: {} ms slept", call.await?);

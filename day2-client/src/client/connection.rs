@@ -111,7 +111,9 @@ async fn write_requests<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>, in_f
         if in_flight.may_grow() {
             yield_now().await;
         }
-        in_flight.take_requests(|request| writer.queue_encoded(request));
+        for request in in_flight.take_requests() {
+            writer.queue_encoded(request);
+        }
         if let Err(error) = writer.flush().await {
             return error;
         }

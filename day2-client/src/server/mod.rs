@@ -8,19 +8,19 @@
 
 mod connection;
 pub mod handler;
+pub mod listener;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 pub use self::connection::MAX_QUEUED_BYTES;
 use self::handler::Handler;
+use self::listener::Listener;
 use crate::error::Error;
 use crate::wire::codec::Codec;
 use crate::wire::handshake::Limits;
@@ -132,53 +132,5 @@ fn log_end(ended: Result<(Option<SocketAddr>, Result<(), Error>), JoinError>) {
             tracing::info!(?peer, reason = ?reason.to_string(), "connection broken");
         }
         Err(error) => tracing::error!(%error, "connection task failed"),
-    }
-}
-
-/// Where connections come from.
-///
-/// ```
-/// use std::{io, net::SocketAddr};
-/// use day2_client::Listener;
-/// use tokio::{io::DuplexStream, sync::mpsc};
-///
-/// /// Connections in memory: whoever holds the sender connects.
-/// struct InMemory(mpsc::Receiver<DuplexStream>);
-///
-/// impl Listener for InMemory {
-///     type Io = DuplexStream;
-///
-///     async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
-///         match self.0.recv().await {
-///             Some(io) => Ok((io, None)),
-///             None => std::future::pending().await, // no more will come
-///         }
-///     }
-/// }
-/// ```
-pub trait Listener: Send {
-    /// One accepted connection.
-    type Io: AsyncRead + AsyncWrite + Send + 'static;
-
-    /// Waits for the next connection, and says who the peer is, if that is known. An error is not the end:
-    /// `accept` is called again, after a pause.
-    ///
-    /// It must not do a handshake of its own, such as TLS's: the accept loop awaits it, and one silent peer
-    /// would keep all others waiting.
-    ///
-    /// # Cancel safety
-    /// Must be cancellation-safe: a dropped `accept` loses no connection.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
-}
-
-impl Listener for TcpListener {
-    type Io = TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let (io, peer) = TcpListener::accept(self).await?;
-        // Replies leave in batches already; waiting for more (Nagle's algorithm) would only delay them.
-        // A socket that cannot do this is dead already, and its first read will say so.
-        io.set_nodelay(true).ok();
-        Ok((io, Some(peer)))
     }
 }

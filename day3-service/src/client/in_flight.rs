@@ -109,17 +109,17 @@ impl InFlight {
         state.unsent.len() < state.calls.len()
     }
 
-    /// Hands the requests that wait to `write`, in order, but for those of callers that have gone.
-    pub(super) fn take_requests(&self, mut write: impl FnMut(Bytes)) {
-        let mut requests = Vec::new();
+    /// Takes the requests that wait, in order, but for those of callers that have gone.
+    pub(super) fn take_requests(&self) -> Vec<Bytes> {
         let mut state = self.lock();
         let State { calls, unsent, .. } = &mut *state;
         let queued = unsent.len();
-        requests.extend(unsent.drain(..).filter_map(|seq| calls.get_mut(&seq)?.request.take()));
+        let requests: Vec<_> =
+            unsent.drain(..).filter_map(|seq| calls.get_mut(&seq)?.request.take()).collect();
         drop(state);
         // A call that has left before keeps its place until here, so that `unsent` is bounded as well.
         self.places.add_permits(queued - requests.len());
-        requests.into_iter().for_each(&mut write);
+        requests
     }
 
     /// Hands replies to their callers. A reply to no call, or to one that was not sent, is ignored.

@@ -113,7 +113,7 @@ struct Shared {
     max_body_len: usize,
     in_flight: Arc<InFlight>,
     /// Why the connection has ended, once it has.
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Arc<Error>>>,
     connection: AbortOnDropHandle<()>,
 }
 
@@ -163,7 +163,7 @@ impl Client {
         let (end, ended) = watch::channel(None);
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             let reason = connection.run().await;
-            end.send_replace(Some(reason.to_string()));
+            end.send_replace(Some(Arc::new(reason)));
         }));
         let shared = Shared { codec, max_body_len, in_flight, ended, connection };
         Ok(Client { shared: Arc::new(shared), metadata: Arc::default() })
@@ -244,14 +244,15 @@ impl Client {
         self.shared.connection.abort();
     }
 
-    /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`].
+    /// Waits for the end of the connection, and returns the reason: [`Error::Disconnected`], [`Error::Io`], or
+    /// [`Error::Protocol`] if the server broke the rules.
     ///
     /// # Cancel safety
     /// Cancellation-safe.
-    pub async fn closed(&self) -> Error {
+    pub async fn closed(&self) -> Arc<Error> {
         let mut ended = self.shared.ended.clone();
         let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        Error::Disconnected(reason.unwrap_or_else(|| "the client was closed".to_owned()))
+        reason.unwrap_or_else(|| Arc::new(Error::Disconnected("the client was closed".to_owned())))
     }
 }
 

@@ -65,14 +65,14 @@ impl Message {
     fn body(&self) -> Option<&Bytes> {
         match self {
             Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
-            Message::Reply { .. } | Message::Goaway { .. } => None,
+            _ => None,
         }
     }
 
     fn body_mut(&mut self) -> Option<&mut Bytes> {
         match self {
             Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
-            Message::Reply { .. } | Message::Goaway { .. } => None,
+            _ => None,
         }
     }
 
