@@ -15,7 +15,8 @@ pub mod server;
 
 pub mod client;
 
-pub use client::{Client, Options, PendingCall};
+pub use client::options::Options;
+pub use client::{Client, PendingCall};
 pub use error::{Code, Error, MAX_ERROR_CHARS, RemoteError};
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
 pub use server::listener::Listener;

@@ -17,7 +17,8 @@ pub mod client;
 
 pub mod service;
 
-pub use client::{Client, Options, PendingCall};
+pub use client::options::Options;
+pub use client::{Client, PendingCall};
 pub use error::{Code, Error, MAX_ERROR_CHARS, RemoteError};
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
 pub use server::listener::Listener;

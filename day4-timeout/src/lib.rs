@@ -21,7 +21,8 @@ pub mod client;
 
 pub mod service;
 
-pub use client::{Client, Options, PendingCall};
+pub use client::options::Options;
+pub use client::{Client, PendingCall};
 pub use deadline::{
     DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_GRACE_PERIOD, DEFAULT_HANDLE_TIMEOUT,
     DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_INTERVAL,

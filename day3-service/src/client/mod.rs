@@ -14,6 +14,7 @@
 
 mod connection;
 mod in_flight;
+pub mod options;
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -29,63 +30,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::connection::Connection;
 use self::in_flight::{InFlight, Waiting};
+use self::options::Options;
 use crate::error::Error;
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
-use crate::wire::handshake::{self, ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Limits};
+use crate::wire::handshake::{self, Limits};
 use crate::wire::message::{MessageReader, Metadata, encode_call};
-
-/// The settings of a [`Client`].
-///
-/// ```
-/// use day3_service::{Codec, Options};
-///
-/// let options = Options::default().codecs([Codec::Json]).max_in_flight(16);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    codecs: Vec<Codec>,
-    max_body_len: usize,
-    max_in_flight: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            codecs: Codec::ALL.to_vec(),
-            max_body_len: DEFAULT_MAX_BODY_LEN,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-        }
-    }
-}
-
-impl Options {
-    /// Offers these codecs, best first. Default: [all of them](Codec::ALL).
-    pub fn codecs(mut self, codecs: impl IntoIterator<Item = Codec>) -> Self {
-        self.codecs = codecs.into_iter().collect();
-        self
-    }
-
-    /// The longest reply that the client takes, in bytes. The server is told; one that sends a longer reply all
-    /// the same loses the connection. Default: [`DEFAULT_MAX_BODY_LEN`].
-    pub fn max_body_len(mut self, bytes: usize) -> Self {
-        self.max_body_len = bytes;
-        self
-    }
-
-    /// How many calls may be in flight; further ones wait. The server may allow fewer. Default:
-    /// [`DEFAULT_MAX_IN_FLIGHT`].
-    pub fn max_in_flight(mut self, calls: usize) -> Self {
-        self.max_in_flight = calls;
-        self
-    }
-
-    fn hello(&self) -> ClientHello {
-        let mut hello = ClientHello::new(self.codecs.iter().copied());
-        hello.max_body_len = self.max_body_len;
-        hello
-    }
-}
 
 /// A connection to a server, shared by any number of tasks.
 ///
