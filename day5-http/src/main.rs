@@ -163,10 +163,10 @@ async fn knock_by_hand(http: SocketAddr) -> anyhow::Result<()> {
     println!(
         "\n   And from here on, on the same connection, frames: four bytes of length, then a payload.\n"
     );
-    let options = br#"{"magic_number":3927900,"codecs":["application/json"]}"#;
-    write_frame(&mut io, options).await?;
+    let hello = br#"{"magic_number":3927900,"codecs":["application/json"]}"#;
+    write_frame(&mut io, hello).await?;
     read_frame(&mut io).await?;
-    write_frame(&mut io, br#"{"service_method":"Arith.sum","seq":1,"error":null}"#).await?;
+    write_frame(&mut io, br#"{"call":{"service_method":"Arith.sum","seq":1}}"#).await?;
     write_frame(&mut io, br#"{"num1":2,"num2":3}"#).await?;
     read_frame(&mut io).await?;
     read_frame(&mut io).await
@@ -213,9 +213,9 @@ async fn call_through_each(endpoints: &[Endpoint]) -> anyhow::Result<()> {
     for (endpoint, num1) in endpoints.iter().zip(1..) {
         let client = Client::dial(endpoint, &Options::default()).await?;
         let sum: i32 = client.call("Arith.sum", &Sum { num1, num2: 10 }).await?;
-        let call =
-            client.call_within::<_, u64>(Duration::from_millis(50), "Arith.sleep", &Sleep { millis: 60_000 });
-        let Err(Error::Timeout { after, .. }) = call.await else { bail!("nobody sleeps for a minute here") };
+        let hurried = client.with_timeout(Duration::from_millis(50));
+        let call = hurried.call::<_, u64>("Arith.sleep", &Sleep { millis: 60_000 });
+        let Err(Error::Timeout { after, .. }) = call.await else { bail!("the time limit was not kept") };
         println!("   {endpoint}");
         println!(
             "      {num1} + 10 = {sum} in {}, and a minute of sleep is given up after {after:?}",

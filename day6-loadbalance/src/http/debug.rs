@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::service::ServiceMap;
+use crate::service::map::ServiceMap;
 
 /// The page as HTML, sorted by service and method.
 pub(crate) fn page(services: &ServiceMap) -> String {
