@@ -1,22 +1,33 @@
-//! Everything that can go wrong, as one type that a caller can match on.
+//! What can go wrong: [`Error`] for this side of a connection, [`RemoteError`] for what travels to the other.
 //!
-//! The list is complete from the first day, so that a `match` written today still fits on day 7.
-//! Handlers return [`anyhow::Error`] instead: to the other side their errors are text anyway.
+//! ```text
+//! server                                                       client
+//! handler ── anyhow::Error ──▶ RemoteError { code, message } ──▶ the caller matches on the code
+//!                 └─ its causes: to the server's log, not over the wire
+//! ```
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::wire::codec::Codec;
+use serde::{Deserialize, Serialize};
+
+/// The longest message of an error that travels, in characters. So an error always fits into a header.
+pub const MAX_ERROR_CHARS: usize = 500;
 
 /// An error of this library.
 ///
-/// Whose fault it was, and what is still usable afterwards, is the first thing a caller wants to know:
+/// The first question after a failed call is whether it may have run: see [`may_have_run`](Error::may_have_run).
 ///
-/// | variant | what is lost |
-/// |---|---|
-/// | [`Encode`](Error::Encode), [`Decode`](Error::Decode), [`Remote`](Error::Remote), [`Timeout`](Error::Timeout) | this one call |
-/// | [`FrameTooLarge`](Error::FrameTooLarge) | this one call when we were sending, the connection when the peer was |
-/// | [`Io`](Error::Io), [`Handshake`](Error::Handshake), [`Protocol`](Error::Protocol), [`Disconnected`](Error::Disconnected) | the connection |
+/// | variant | what is lost | may the call have run? |
+/// |---|---|---|
+/// | [`Encode`](Error::Encode) | this one call | no |
+/// | [`FrameTooLarge`](Error::FrameTooLarge) | this one call when we were sending, the connection when the peer was | no |
+/// | [`NotSent`](Error::NotSent), [`Refused`](Error::Refused) | this one call | no |
+/// | [`Decode`](Error::Decode), [`Remote`](Error::Remote), [`Timeout`](Error::Timeout) | this one call | yes |
+/// | [`Disconnected`](Error::Disconnected) | the connection | yes |
+/// | [`Io`](Error::Io), [`Handshake`](Error::Handshake), [`Protocol`](Error::Protocol) | the connection | no: a call does not end so |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,24 +47,22 @@ pub enum Error {
     /// A value cannot be written in this codec: a map with keys that are not text in JSON, for example.
     #[error("cannot encode as {codec}: {source}")]
     Encode {
-        /// The codec in use.
-        codec: Codec,
-        /// What the codec's library says.
+        /// The name of the codec in use.
+        codec: &'static str,
+        /// The error of the codec's library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// The bytes are not one value of the type asked for, in this codec.
-    #[error("cannot decode {type_name} from {codec}: {source}")]
+    #[error("cannot decode {codec}: {source}")]
     Decode {
-        /// The codec in use.
-        codec: Codec,
-        /// The Rust type that was asked for.
-        type_name: &'static str,
-        /// What the codec's library says.
+        /// The name of the codec in use.
+        codec: &'static str,
+        /// The error of the codec's library.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// The two sides could not agree to talk; the text says why, in the words of whoever refused.
+    /// Client and server could not agree to talk. The text is the reason of the side that refused.
     #[error("handshake failed: {0}")]
     Handshake(String),
 
@@ -61,15 +70,23 @@ pub enum Error {
     #[error("protocol error: {0}")]
     Protocol(String),
 
-    /// The call reached the server, and this is the server's answer, word for word.
-    #[error("{0}")]
-    Remote(String),
-
-    /// The connection ended before the reply came; the text says why. The call may or may not have run.
+    /// The connection has ended, for this reason. A call that was sent before may have run.
     #[error("disconnected: {0}")]
     Disconnected(String),
 
-    /// A wait came to its limit. Nothing on the first three days raises this: day 4 does.
+    /// Nothing of the call was sent, for this reason. It has surely not run.
+    #[error("not sent: {0}")]
+    NotSent(String),
+
+    /// The server did not start the call and never will. It may be sent to another server.
+    #[error("refused: {0}")]
+    Refused(#[source] RemoteError),
+
+    /// The error is the server's answer.
+    #[error("{0}")]
+    Remote(#[source] RemoteError),
+
+    /// A wait came to its limit, and what was waited for was given up.
     #[error("{what} timed out after {after:?}")]
     Timeout {
         /// What was waited for.
@@ -79,16 +96,143 @@ pub enum Error {
     },
 }
 
-/// A reason, as it is told to a peer. It may quote what that very peer sent, so it is cut short: the answer
-/// must fit a frame whatever came in.
-pub(crate) fn in_short(reason: &str) -> String {
-    const MAX_CHARS: usize = 500;
-    reason.char_indices().nth(MAX_CHARS).map_or(reason.to_owned(), |(end, _)| format!("{}…", &reason[..end]))
+impl Error {
+    /// Whether the server may have run the call, or a part of it. If not, it may be sent again, elsewhere.
+    pub fn may_have_run(&self) -> bool {
+        matches!(
+            self,
+            Error::Remote(_) | Error::Disconnected(_) | Error::Decode { .. } | Error::Timeout { .. }
+        )
+    }
 }
 
-/// The text of an error and of its causes, with colons between them. Many error types repeat their cause in
-/// their own text; then it is not said twice, as `{:#}` would.
-pub fn full_text(error: &anyhow::Error) -> String {
+/// A reply's error, for its caller.
+impl From<RemoteError> for Error {
+    fn from(error: RemoteError) -> Error {
+        if error.refused { Error::Refused(error) } else { Error::Remote(error) }
+    }
+}
+
+/// The error of a call, as it travels: a [`Code`] for programs, and a message for people.
+///
+/// A handler returns one to choose the code:
+///
+/// ```
+/// # use day7_registry::{Code, RemoteError};
+/// fn half(number: i64) -> anyhow::Result<i64> {
+///     if number % 2 != 0 {
+///         return Err(RemoteError::new(Code::INVALID_ARGUMENT, "the number is odd").into());
+///     }
+///     Ok(number / 2)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct RemoteError {
+    code: Code,
+    message: String,
+    #[serde(default)]
+    refused: bool,
+}
+
+impl RemoteError {
+    /// An error with this code. A message of more than [`MAX_ERROR_CHARS`] is cut.
+    pub fn new(code: Code, message: impl Into<String>) -> RemoteError {
+        RemoteError { code, message: truncate(message.into()), refused: false }
+    }
+
+    /// The answer to a call that was not started and never will be. Only a connection may say that: a handler
+    /// that passes on the refusal of another server has run itself.
+    pub(crate) fn refusal(code: Code, message: impl Into<String>) -> RemoteError {
+        RemoteError { refused: true, ..RemoteError::new(code, message) }
+    }
+
+    /// What kind of error it is.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// The text, as the server wrote it. It may hold any characters: escape it before it is displayed.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the server did not start the call and never will, so that it may be sent elsewhere.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+/// The kind of a [`RemoteError`]: gRPC's codes, in the spelling of the Connect protocol.
+///
+/// A code is text, and a code that this library does not know is kept as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Code(Cow<'static, str>);
+
+impl Code {
+    /// The caller gave up.
+    pub const CANCELED: Code = Code(Cow::Borrowed("canceled"));
+    /// An error without a code of its own: what a handler's plain error becomes.
+    pub const UNKNOWN: Code = Code(Cow::Borrowed("unknown"));
+    /// The argument is wrong, or is not a value of the method's type.
+    pub const INVALID_ARGUMENT: Code = Code(Cow::Borrowed("invalid_argument"));
+    /// The call took longer than it was allowed to.
+    pub const DEADLINE_EXCEEDED: Code = Code(Cow::Borrowed("deadline_exceeded"));
+    /// What the call is about does not exist.
+    pub const NOT_FOUND: Code = Code(Cow::Borrowed("not_found"));
+    /// What the call would create exists already.
+    pub const ALREADY_EXISTS: Code = Code(Cow::Borrowed("already_exists"));
+    /// The caller is known, and must not do this.
+    pub const PERMISSION_DENIED: Code = Code(Cow::Borrowed("permission_denied"));
+    /// A limit was reached.
+    pub const RESOURCE_EXHAUSTED: Code = Code(Cow::Borrowed("resource_exhausted"));
+    /// The state of the system does not allow it now.
+    pub const FAILED_PRECONDITION: Code = Code(Cow::Borrowed("failed_precondition"));
+    /// Another call was in the way; the caller may try the whole again.
+    pub const ABORTED: Code = Code(Cow::Borrowed("aborted"));
+    /// The argument is past the end of what there is.
+    pub const OUT_OF_RANGE: Code = Code(Cow::Borrowed("out_of_range"));
+    /// There is no such service or method.
+    pub const UNIMPLEMENTED: Code = Code(Cow::Borrowed("unimplemented"));
+    /// A defect of the server: a panic, a reply that cannot be encoded.
+    pub const INTERNAL: Code = Code(Cow::Borrowed("internal"));
+    /// The server cannot answer now, and may later.
+    pub const UNAVAILABLE: Code = Code(Cow::Borrowed("unavailable"));
+    /// Data is lost.
+    pub const DATA_LOSS: Code = Code(Cow::Borrowed("data_loss"));
+    /// The caller did not say who it is.
+    pub const UNAUTHENTICATED: Code = Code(Cow::Borrowed("unauthenticated"));
+
+    /// A code of your own. One of more than 64 characters is cut.
+    pub fn new(text: impl Into<String>) -> Code {
+        Code(Cow::Owned(text.into().chars().take(64).collect()))
+    }
+
+    /// The code as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// At most [`MAX_ERROR_CHARS`] of a text that is told to a peer, and may quote what that peer sent.
+pub(crate) fn truncate(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// The text of an error and of its causes, with colons between them. A cause that the text before it repeats
+/// is left out.
+pub fn error_chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.ends_with(&cause) {

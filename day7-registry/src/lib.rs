@@ -2,23 +2,26 @@
 
 pub mod error;
 
-/// Bytes ⇄ messages. This room knows no client and no server.
+pub mod deadline;
+
+/// Bytes ⇄ typed messages. This layer knows no client and no server.
 pub mod wire {
     pub mod codec;
     pub mod frame;
     pub mod handshake;
+    pub(crate) mod linger;
     pub mod message;
+    pub(crate) mod tcp;
     mod write_buf;
 }
 
-pub mod deadline;
 pub mod server;
 
 pub mod client;
 
 pub mod service;
 
-/// The same calls on a port that speaks HTTP, and a page about them.
+/// The same calls on a port that speaks HTTP, a page about them, and where servers are.
 pub mod http {
     pub mod connect;
     pub mod debug;
@@ -34,13 +37,14 @@ pub use balance::broadcast::MAX_BROADCAST;
 pub use balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
 pub use balance::select::{SelectMode, UnknownSelectMode};
 pub use balance::{BalanceError, BalancedClient};
-pub use client::in_flight::{DEFAULT_MAX_PENDING, InFlight, Outcome, Pending};
+pub use client::options::Options;
 pub use client::{Client, PendingCall};
 pub use deadline::{
     DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_GRACE_PERIOD, DEFAULT_HANDLE_TIMEOUT,
-    DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_WRITE_TIMEOUT,
+    DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_INTERVAL,
+    DEFAULT_PING_TIMEOUT, DEFAULT_READ_TIMEOUT, DEFAULT_WRITE_TIMEOUT,
 };
-pub use error::Error;
+pub use error::{Code, Error, MAX_ERROR_CHARS, RemoteError};
 pub use http::connect::{MAX_HTTP_HEADER_LEN, RPC_PATH};
 pub use http::door::DEBUG_PATH;
 pub use http::endpoint::{Address, Endpoint, EndpointError, SocketPath};
@@ -55,10 +59,17 @@ pub use registry::{
     Registry, SERVER_HEADER, SERVERS_HEADER,
 };
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
-pub use server::{CANCEL, MAX_QUEUED_BYTES};
-pub use server::{DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_IN_FLIGHT, Listener, Server};
-pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};
-pub use wire::codec::{Codec, UnknownCodec};
-pub use wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
-pub use wire::handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use wire::message::{Header, Message, MessageReader, MessageWriter};
+pub use server::listener::Listener;
+pub use server::{
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_REQUEST_BYTES, LARGE_BODY_LEN, MAX_QUEUED_BYTES, Server,
+};
+pub use service::contract::Caller;
+pub use service::map::ServiceMap;
+pub use service::{Method, Service, ServiceBuilder, ServiceError};
+pub use wire::codec::Codec;
+pub use wire::frame::{FrameReader, FrameWriter};
+pub use wire::handshake::{
+    ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Limits, MAGIC_NUMBER, MAX_HANDSHAKE_LEN,
+    ServerHello,
+};
+pub use wire::message::{MAX_HEADER_LEN, Message, MessageReader, Metadata};

@@ -12,7 +12,7 @@ mod cli;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use day7_registry::error::full_text;
+use day7_registry::error::error_chain;
 use day7_registry::{
     BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
     RegistryDiscovery, SelectMode, Server, ServiceMap,
@@ -36,7 +36,7 @@ async fn main() -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", full_text(&error));
+            eprintln!("error: {}", error_chain(&error));
             std::process::ExitCode::FAILURE
         }
     }
@@ -102,7 +102,7 @@ async fn broadcast_and_timeout(client: &Balanced, servers: [&Member; 3]) -> anyh
     let direct = Client::dial(&a.endpoint, &Options::default()).await?;
     let started = Instant::now();
     let limit = Duration::from_millis(100);
-    let error = match direct.call_within(limit, "Arith.sleep", &Sleep { millis: 60_000 }).await {
+    let error = match direct.with_timeout(limit).call("Arith.sleep", &Sleep { millis: 60_000 }).await {
         Ok(millis) => anyhow::bail!("slept {millis} ms, which should have timed out"),
         Err::<u64, _>(error) => error,
     };

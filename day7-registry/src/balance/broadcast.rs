@@ -111,7 +111,7 @@ where
                 let called = async {
                     let client = shared.connect(&endpoint, deadline).await?;
                     let called = shared.call_on(&client, deadline, &call.0, &call.1).await;
-                    called.and_then(|reply| reply).map_err(|source| BalanceError::Call { endpoint, source })
+                    called.map_err(|source| BalanceError::Call { endpoint, source })
                 };
                 (index, called.await)
             });

@@ -7,9 +7,8 @@
 //!               └─ no server at all? an error, never silence
 //! ```
 //!
-//! Only a call that surely has not run is tried elsewhere: nothing of it was sent, or the server refused it
-//! after its goodbye. A call that was lost in mid-flight may have run, and running it twice is the caller's
-//! decision.
+//! Only a call that surely has not run is tried elsewhere: see [`Error::may_have_run`]. A call that was lost in
+//! flight may have run, and running it twice is the caller's decision.
 
 pub mod broadcast;
 pub mod discovery;
@@ -28,11 +27,10 @@ use crate::balance::discovery::{Discovery, DiscoveryError};
 use crate::balance::pool::Pool;
 use crate::balance::select::SelectMode;
 use crate::client::Client;
+use crate::client::options::Options;
 use crate::deadline::deadline;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
-use crate::server::connection::SHUTTING_DOWN;
-use crate::wire::handshake::Options;
 
 /// How many connections may turn out to be ending before that is the outcome of a call.
 const MAX_ATTEMPTS: usize = 3;
@@ -135,18 +133,12 @@ impl<D: Discovery> BalancedClient<D> {
         loop {
             let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
             let (endpoint, client) = self.connect(first, deadline).await?;
-            let called = self.shared.call_on(&client, deadline, service_method, args).await;
-            let did_not_run = match &called {
-                // The connection has ended between being chosen and being used.
-                Err(Error::Disconnected(_)) => true,
-                // The call and the server's goodbye have crossed. By then it runs nothing any more.
-                Ok(Err(Error::Remote(text))) => text == SHUTTING_DOWN && !client.is_available(),
-                _ => false,
+            let source = match self.shared.call_on(&client, deadline, service_method, args).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
             };
-            if !did_not_run || attempts == MAX_ATTEMPTS {
-                return called
-                    .and_then(|reply| reply)
-                    .map_err(|source| BalanceError::Call { endpoint, source });
+            if source.may_have_run() || attempts == MAX_ATTEMPTS {
+                return Err(BalanceError::Call { endpoint, source });
             }
             attempts += 1;
         }
@@ -201,22 +193,24 @@ impl<D> Shared<D> {
         connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
 
-    /// Calls on one connection. The outer error means that the call surely has not run: nothing of it was
-    /// sent. After an inner one it may have run, unless that is the refusal of a server that is leaving.
+    /// Calls on one connection.
     pub(crate) async fn call_on<A, R>(
         &self,
         client: &Client,
         deadline: Instant,
         service_method: &str,
         args: &A,
-    ) -> Result<Result<R, Error>, Error>
+    ) -> Result<R, Error>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let called = async { Ok(client.start(service_method, args).await?.await) };
-        let too_late = |_| Ok(Err(Error::Timeout { what: "the call", after: self.call_timeout }));
-        timeout_at(deadline, called).await.unwrap_or_else(too_late)
+        let left = deadline.saturating_duration_since(Instant::now());
+        let called = client.with_timeout(left).call(service_method, args).await;
+        called.map_err(|error| match error {
+            Error::Timeout { what, .. } => Error::Timeout { what, after: self.call_timeout },
+            other => other,
+        })
     }
 }
 

@@ -17,9 +17,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::client::Client;
+use crate::client::options::Options;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
-use crate::wire::handshake::Options;
 
 /// The connections of one [`BalancedClient`](crate::BalancedClient).
 pub(crate) struct Pool {

@@ -1,144 +1,203 @@
 //! The client's side of the stream: one task that writes requests and hands out replies.
 //!
 //! ```text
-//! outgoing ──▶ write_requests ──▶ socket ──▶ read_replies ──▶ pending
+//! in-flight table ── requests ──▶ write_requests ──▶ socket ──▶ read_replies ── replies ──▶ in-flight table
 //! ```
 //!
 //! It moves bytes only. It knows no types, and it never waits for a caller.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::yield_now;
+use tokio::time::Instant;
 
-use crate::client::in_flight::{DEFAULT_MAX_PENDING, Pending};
-use crate::deadline::limit;
-use crate::error::Error;
-use crate::server::CANCEL;
-use crate::wire::frame::DEFAULT_MAX_FRAME_LEN;
-use crate::wire::message::{Header, MessageReader, MessageWriter};
-
-/// How long a client that gives up on a connection tries to tell the server why, and how much it reads and
-/// throws away meanwhile: closing a socket with unread bytes takes back what was sent last.
-const GOODBYE_TIME: Duration = Duration::from_secs(1);
-const GOODBYE_BYTES: usize = 2 * DEFAULT_MAX_FRAME_LEN;
-
-/// A message on its way to the task. The queue has room for a request and a cancel of each call that may be in
-/// flight.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    header: Header,
-    body: Bytes,
-    /// A cancel keeps the place of its call until it is about to be written.
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Outgoing {
-    pub(crate) fn request(header: Header, body: Bytes) -> Outgoing {
-        Outgoing { header, body, _slot: None }
-    }
-
-    pub(crate) fn cancel(seq: u64, slot: OwnedSemaphorePermit) -> Outgoing {
-        let header = Header { service_method: CANCEL.to_owned(), seq, error: None };
-        Outgoing { header, body: Bytes::new(), _slot: Some(slot) }
-    }
-}
+use crate::client::in_flight::InFlight;
+use crate::deadline::{Alarm, later, limit};
+use crate::error::{Error, truncate};
+use crate::wire::codec::Codec;
+use crate::wire::frame::FrameWriter;
+use crate::wire::linger::linger;
+use crate::wire::message::{Message, MessageReader};
 
 /// The task that owns the stream.
-pub(crate) struct Dispatch<Io> {
-    pub(crate) reader: MessageReader<ReadHalf<Io>>,
-    pub(crate) writer: MessageWriter<WriteHalf<Io>>,
-    pub(crate) pending: Arc<Pending>,
-    pub(crate) write_timeout: Duration,
+pub(super) struct Connection<Io> {
+    pub(super) reader: MessageReader<ReadHalf<Io>>,
+    pub(super) writer: FrameWriter<WriteHalf<Io>>,
+    pub(super) codec: Codec,
+    /// The longest reply that the client takes.
+    pub(super) max_body_len: usize,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) write_timeout: Duration,
+    pub(super) silence: Silence,
 }
 
-/// However the task ends, also when it is aborted: nobody waits for a reply that cannot come.
-impl<Io> Drop for Dispatch<Io> {
+/// However the task ends, also when it is aborted: no caller waits for a reply that cannot come.
+impl<Io> Drop for Connection<Io> {
     fn drop(&mut self) {
-        self.pending.fail_all("the connection has ended");
+        self.in_flight.fail_all("the client was closed");
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite> Dispatch<Io> {
-    pub(crate) async fn run(mut self, requests: mpsc::Receiver<Outgoing>) {
+impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
+    pub(super) async fn run(mut self) -> Error {
+        let (codec, write_timeout) = (self.codec, self.write_timeout);
+        let Connection { reader, writer, max_body_len, in_flight, silence, .. } = &mut self;
         // Both directions at once: a client that stopped reading while it writes could wait for a server
-        // that does the same. Whichever ends first ends the connection.
+        // that does the same. The first to end ends the connection.
         let error = tokio::select! {
-            error = read_replies(&mut self.reader, &self.pending) => error,
-            error = write_requests(&mut self.writer, &self.pending, self.write_timeout, requests) => error,
+            error = read_replies(reader, in_flight, *max_body_len, silence) => error,
+            error = write_requests(writer, in_flight, codec, write_timeout) => error,
+            error = expire_calls(in_flight) => error,
         };
-        tracing::debug!(%error, "connection ended");
+        tracing::debug!(reason = ?error.to_string(), "the connection has ended");
         let reason = match &error {
-            Error::Disconnected(reason) => reason.clone(),
-            error => error.to_string(),
+            Error::Disconnected(reason) => truncate(reason.clone()),
+            error => truncate(error.to_string()),
         };
-        self.pending.fail_all(&reason);
-        if matches!(error, Error::Protocol(_) | Error::FrameTooLarge { .. }) {
-            self.say_goodbye(reason).await;
+        self.in_flight.fail_all(&reason);
+        if let Error::Protocol(_) | Error::FrameTooLarge { .. } = error {
+            let goaway = Message::Goaway { reason };
+            goaway.queue(&mut self.writer, self.codec, 0).ok();
+            linger(self.reader.frames_mut(), &mut self.writer).await;
         }
-    }
-
-    /// Tells the server why this ends. It may be in the middle of a long write, and read only after that, our
-    /// requests first: so listen on meanwhile.
-    async fn say_goodbye(&mut self, reason: String) {
-        self.writer.queue(&Header::goodbye(reason), Bytes::new()).ok();
-        let last_words = async { tokio::join!(self.writer.shutdown(), self.reader.discard(GOODBYE_BYTES)) };
-        tokio::time::timeout(GOODBYE_TIME, last_words).await.ok();
+        error
     }
 }
 
 /// Hands every reply to its caller. Returns why there are no more.
-async fn read_replies<R: AsyncRead + Unpin>(reader: &mut MessageReader<R>, pending: &Pending) -> Error {
+async fn read_replies<R: AsyncRead + Unpin>(
+    reader: &mut MessageReader<R>,
+    in_flight: &InFlight,
+    max_body_len: usize,
+    silence: &mut Silence,
+) -> Error {
+    let mut replies = Vec::new();
     loop {
-        let message = match reader.read().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return Error::Disconnected("the server closed the connection".to_owned()),
-            Err(error) => return error,
-        };
-        match (message.header.seq, &message.header.error) {
-            // The server is about to close: no new calls, but the replies that are under way still count.
-            (0, Some(reason)) => pending.close(reason),
-            (0, None) => return Error::Protocol("a reply with seq 0".to_owned()),
-            (seq, _) => {
-                if !pending.complete(seq, Ok(message)) {
-                    tracing::debug!(seq, "a reply that nobody waits for");
-                }
-            }
+        // One read may hold hundreds of replies: complete them together, under one lock.
+        let end = take_replies(reader, in_flight, max_body_len, &mut replies);
+        in_flight.complete(&mut replies);
+        if let Err(error) = end {
+            return error;
         }
-        if !pending.is_open() && pending.is_empty() {
-            // The server waits for nothing but our end of the stream.
-            return Error::Disconnected("the server has said goodbye".to_owned());
+        if !in_flight.is_open() && in_flight.len() == 0 {
+            // After its goaway, the server waits for nothing but our end of the stream.
+            return Error::Disconnected("the server has closed the connection".to_owned());
+        }
+        match silence.limit(in_flight, reader.fill()).await {
+            Ok(true) => {}
+            Ok(false) => return Error::Disconnected("the server closed the connection".to_owned()),
+            Err(error) => return error,
         }
     }
 }
 
-/// Writes the requests as they come: all that are there in one go. A request that cannot be queued fails its
-/// own call. Returns why it cannot go on.
-async fn write_requests<W: AsyncWrite + Unpin>(
-    writer: &mut MessageWriter<W>,
-    pending: &Pending,
-    write_timeout: Duration,
-    mut requests: mpsc::Receiver<Outgoing>,
-) -> Error {
-    let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, DEFAULT_MAX_PENDING).await > 0 {
-        // Replies come in batches and wake many callers at once, but the first of them to call wakes this task
-        // before the others had their turn. Let them call, too, and write once for all: with 64 calls in flight
-        // that is a third of the CPU time for each. Whoever is alone does not wait.
-        if batch.len() < pending.len() {
-            tokio::task::yield_now().await;
-            while batch.len() < DEFAULT_MAX_PENDING
-                && let Ok(request) = requests.try_recv()
-            {
-                batch.push(request);
+/// Takes what has been read already.
+fn take_replies<R: AsyncRead + Unpin>(
+    reader: &mut MessageReader<R>,
+    in_flight: &InFlight,
+    max_body_len: usize,
+    replies: &mut Vec<(u64, Result<bytes::Bytes, Error>)>,
+) -> Result<(), Error> {
+    while let Some(message) = reader.next(max_body_len)? {
+        match message {
+            Message::Reply { seq, result } => replies.push((seq, result.map_err(Error::from))),
+            // No new calls; but the replies that are under way still count.
+            Message::Goaway { reason } => in_flight.close(&truncate(reason)),
+            Message::Ping {} => in_flight.queue(Message::Pong {}),
+            Message::Pong {} => {}
+            Message::Call { .. } | Message::Cancel { .. } => {
+                return Err(Error::Protocol("a server sends no calls".to_owned()));
             }
         }
-        for Outgoing { header, body, .. } in batch.drain(..) {
-            if let Err(error) = writer.queue(&header, body) {
-                pending.complete(header.seq, Err(error));
+    }
+    Ok(())
+}
+
+/// A server that says nothing while calls wait is asked whether it is still there, and given up if it does not
+/// answer. A network that is cut says nothing at all, for hours.
+pub(super) struct Silence {
+    alarm: Alarm,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+}
+
+impl Silence {
+    pub(super) fn new(ping_interval: Duration, ping_timeout: Duration) -> Silence {
+        Silence { alarm: Alarm::new(), ping_interval, ping_timeout }
+    }
+
+    /// Waits for `read`, and pings meanwhile. It fails if the server is silent after a ping as well.
+    async fn limit(
+        &mut self,
+        in_flight: &InFlight,
+        read: impl Future<Output = Result<bool, Error>>,
+    ) -> Result<bool, Error> {
+        let mut read = pin!(read);
+        let mut end = later(Instant::now(), self.ping_interval);
+        let mut has_pinged = false;
+        loop {
+            self.alarm.set(end);
+            tokio::select! {
+                biased;
+                has_more = &mut read => return has_more,
+                () = self.alarm.ring() => {}
             }
+            let now = Instant::now();
+            if now < end {
+                continue; // it was set for an earlier read
+            }
+            if has_pinged {
+                return Err(Error::Timeout { what: "the answer to a ping", after: self.ping_timeout });
+            }
+            if in_flight.len() == 0 {
+                end = later(now, self.ping_interval); // no call waits, so the server may be silent
+                continue;
+            }
+            in_flight.queue(Message::Ping {});
+            has_pinged = true;
+            end = later(now, self.ping_timeout);
+        }
+    }
+}
+
+/// Ends the calls whose time is over. One timer serves them all, set for the earliest.
+async fn expire_calls(in_flight: &InFlight) -> Error {
+    let mut alarm = Alarm::new();
+    loop {
+        tokio::select! {
+            () = alarm.ring() => {}
+            () = in_flight.has_earlier() => {}
+        }
+        if let Some(at) = in_flight.expire() {
+            alarm.set(at);
+        }
+    }
+}
+
+/// Writes the requests as they come: all that are there in one write. Returns why it cannot go on.
+async fn write_requests<W: AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    in_flight: &InFlight,
+    codec: Codec,
+    write_timeout: Duration,
+) -> Error {
+    loop {
+        in_flight.has_unsent().await;
+        // Replies come in batches and wake many callers at once, but the first of them to call wakes this task
+        // before the others had their turn. Let them call, too, and write once for all: with 64 calls in flight
+        // that is a third of the CPU time for each. A call that is alone does not wait.
+        if in_flight.may_grow() {
+            yield_now().await;
+        }
+        let (requests, control) = in_flight.take_unsent();
+        for request in requests {
+            writer.queue_encoded(request);
+        }
+        for message in control {
+            message.queue(writer, codec, 0).ok(); // these are short, and always fit
         }
         while writer.needs_flush() {
             // One step at a time: a slow server may take as long as it likes, one that does not read may not.
@@ -147,5 +206,4 @@ async fn write_requests<W: AsyncWrite + Unpin>(
             }
         }
     }
-    Error::Disconnected("the client was closed".to_owned())
 }

@@ -1,126 +1,258 @@
-//! The in-flight table: who waits for which reply.
+//! The in-flight table: which caller waits for which reply.
 //!
 //! ```text
-//! caller ── register ──▶ seq 7 ─▶ ┌─────┬─────────┐
-//!    ▲                            │ seq │ waiting │
-//!    └───────── reply 7 ◀──────── │  5  │ …       │ ◀── complete(7) ── a reply arrives
-//!                                 │  7  │ caller  │
-//!                                 └─────┴─────────┘ ◀── fail_all ── the connection has ended
+//! caller ── insert ──▶ ┌─────┬─────────┬──────────┬────────┐ ── take_unsent ──▶ the task that writes
+//!    ▲                 │ seq │ request │ deadline │ caller │
+//!    │                 │  5  │ sent    │    …     │   …    │ ◀── complete ───── the task that reads
+//!    └──── reply ───── │  7  │ bytes   │    …     │   …    │ ◀── expire ─────── its timer
+//!                      └─────┴─────────┴──────────┴────────┘ ◀── fail_all ───── the end of the connection
 //! ```
 //!
-//! Many calls share one connection, and replies come in any order; the `seq` in the header says which call
-//! a reply belongs to. Every entry leaves the table exactly once: with its reply, because its caller went
-//! away, or because the connection ended. GeeRPC's client keeps a map too, but its entries can stay for
-//! ever. Here a guard owns the entry, so that cannot happen.
+//! Many calls share one connection, and replies come in any order; the `seq` says which call a reply belongs
+//! to. A request waits in its caller's entry until it is written. So entry and request appear in one step and
+//! leave in one: there is no entry without its request, and the request of a caller that has gone is not sent.
+//!
+//! Each entry leaves the table exactly once: by its reply, at its deadline, because its caller went away, or
+//! because the connection ended. A guard owns it ([`Waiting`]), so it cannot stay behind. If its request was
+//! sent and there is no reply, a cancel follows.
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
 
-use crate::client::connection::Outgoing;
-use crate::error::{Error, in_short};
+use crate::deadline::later;
+use crate::error::Error;
 use crate::wire::message::Message;
 
-/// The default limit for the calls that one client may have in flight. Further calls wait for their turn.
-pub const DEFAULT_MAX_PENDING: usize = 1024;
+/// How a call ended: with the body of its reply, or without one.
+pub(super) type Outcome = Result<Bytes, Error>;
 
-/// How a call ended: with a message from the server, or without one. A reply with an error is a message, too:
-/// `Ok`.
-pub type Outcome = Result<Message, Error>;
-
-/// The calls of one connection that wait for their replies.
+/// The calls of one connection.
 #[derive(Debug)]
-pub struct Pending {
-    /// Held for a few instructions at a time, never across an `await`.
+pub(super) struct InFlight {
+    /// Held for a few instructions at a time: never across an `await`, and no caller's code runs under it.
     state: Mutex<State>,
-    /// One permit per call that may be in flight: each entry has one. Closed together with the table.
-    slots: Arc<Semaphore>,
+    /// One for each call that may be in flight.
+    places: Semaphore,
+    last_seq: AtomicU64,
+    /// There is something to write.
+    unsent: Notify,
+    /// A deadline was added that is earlier than all others.
+    earlier: Notify,
 }
-
-/// The caller, and its place in the table. The place is free again when the entry is taken out, even if
-/// the caller looks at the outcome much later.
-type Waiting = (oneshot::Sender<Outcome>, OwnedSemaphorePermit);
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: HashMap<u64, Waiting>,
-    last_seq: u64,
-    /// Why no call can be registered any more.
+    calls: HashMap<u64, Entry>,
+    /// The calls whose requests wait to be written, in order. Some of them may have left the table.
+    unsent: Vec<u64>,
+    /// Cancels, and at most one ping and one pong.
+    control: Vec<Message>,
+    /// When the table is looked at for calls whose time is over.
+    next_look: Option<Instant>,
+    /// Why no call can be added any more.
     closed: Option<String>,
 }
 
-impl Pending {
+#[derive(Debug)]
+struct Entry {
+    /// Both frames of the call, until they are taken to be written.
+    request: Option<Bytes>,
+    caller: oneshot::Sender<Outcome>,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+impl State {
+    /// Takes a call out that has no reply. If it was sent, the server is told.
+    fn give_up(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.calls.remove(&seq)?;
+        if entry.request.is_none() {
+            self.control.push(Message::Cancel { seq });
+        }
+        Some(entry)
+    }
+}
+
+impl InFlight {
     /// An empty table with room for `max` calls.
-    pub fn new(max: usize) -> Arc<Pending> {
-        Arc::new(Pending { state: Mutex::default(), slots: Arc::new(Semaphore::new(max)) })
+    pub(super) fn new(max: usize) -> Arc<InFlight> {
+        Arc::new(InFlight {
+            state: Mutex::default(),
+            places: Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)),
+            last_seq: AtomicU64::new(0),
+            unsent: Notify::new(),
+            earlier: Notify::new(),
+        })
     }
 
-    /// Adds a call, if need be after waiting for room. Register before you send: the reply may come back
-    /// before `send` returns.
+    /// A number for a call, unique on this connection.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.last_seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Adds a call with its request, if need be after waiting for a place. Its time begins at `started`.
     ///
     /// # Errors
-    /// [`Error::Disconnected`] if the table is closed, also while waiting.
+    /// [`Error::NotSent`] if the table is closed, also while waiting; [`Error::Timeout`].
     ///
     /// # Cancel safety
-    /// Cancellation-safe: a dropped `register` loses its place in the queue, and nothing else.
-    pub async fn register(self: &Arc<Self>) -> Result<InFlight, Error> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
+    /// Cancellation-safe: a dropped `insert` loses its turn, and nothing else.
+    pub(super) async fn insert(
+        self: &Arc<Self>,
+        seq: u64,
+        request: Bytes,
+        started: Instant,
+        timeout: Duration,
+    ) -> Result<Waiting, Error> {
+        let deadline = later(started, timeout);
+        let place = timeout_at(deadline, self.places.acquire()).await.map_err(|_| timed_out(timeout))?;
+        let (caller, outcome) = oneshot::channel();
         let mut state = self.lock();
-        match (slot, &state.closed) {
-            (Ok(slot), None) => {
-                let (sender, outcome) = oneshot::channel();
-                state.last_seq += 1;
-                let seq = state.last_seq;
-                state.waiting.insert(seq, (sender, slot));
-                drop(state);
-                Ok(InFlight { pending: Arc::clone(self), seq, outcome, cancel: None })
+        let (Ok(place), None) = (place, &state.closed) else {
+            return Err(Error::NotSent(state.closed.clone().unwrap_or_default()));
+        };
+        place.forget(); // it is given back when the entry has left
+        state.calls.insert(seq, Entry { request: Some(request), caller, deadline, timeout });
+        state.unsent.push(seq);
+        let is_first = state.unsent.len() == 1;
+        let is_earliest = state.next_look.is_none_or(|at| deadline < at);
+        if is_earliest {
+            state.next_look = Some(deadline);
+        }
+        drop(state);
+        if is_first {
+            self.unsent.notify_one();
+        }
+        if is_earliest {
+            self.earlier.notify_one();
+        }
+        Ok(Waiting { table: Arc::clone(self), seq, outcome })
+    }
+
+    /// Waits until there is something to write.
+    pub(super) async fn has_unsent(&self) {
+        self.unsent.notified().await;
+    }
+
+    /// Whether callers that are not in `unsent` could be about to call again.
+    pub(super) fn may_grow(&self) -> bool {
+        let state = self.lock();
+        state.unsent.len() < state.calls.len()
+    }
+
+    /// Takes the requests that wait, in order, but for those of callers that have gone; and what follows them.
+    pub(super) fn take_unsent(&self) -> (Vec<Bytes>, Vec<Message>) {
+        let mut state = self.lock();
+        let State { calls, unsent, control, .. } = &mut *state;
+        let queued = unsent.len();
+        let requests: Vec<_> =
+            unsent.drain(..).filter_map(|seq| calls.get_mut(&seq)?.request.take()).collect();
+        let control = std::mem::take(control);
+        drop(state);
+        // A call that has left without a reply keeps its place until here, so that both lists are bounded.
+        let cancels = control.iter().filter(|message| matches!(message, Message::Cancel { .. })).count();
+        self.places.add_permits(queued - requests.len() + cancels);
+        (requests, control)
+    }
+
+    /// Queues a ping or a pong, unless one is queued already.
+    pub(super) fn queue(&self, message: Message) {
+        let mut state = self.lock();
+        if !state.control.contains(&message) {
+            state.control.push(message);
+        }
+        drop(state);
+        self.unsent.notify_one();
+    }
+
+    /// Waits until a deadline is added that is earlier than all others.
+    pub(super) async fn has_earlier(&self) {
+        self.earlier.notified().await;
+    }
+
+    /// Ends the calls whose time is over, whether or not their callers look. Returns when to look again.
+    pub(super) fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let overdue: Vec<_> =
+            state.calls.iter().filter(|(_, entry)| entry.deadline <= now).map(|(seq, _)| *seq).collect();
+        let ended: Vec<_> = overdue.into_iter().filter_map(|seq| state.give_up(seq)).collect();
+        let next = state.calls.values().map(|entry| entry.deadline).min();
+        state.next_look = next;
+        drop(state);
+        if !ended.is_empty() {
+            self.unsent.notify_one();
+        }
+        for entry in ended {
+            entry.caller.send(Err(timed_out(entry.timeout))).ok();
+        }
+        next
+    }
+
+    /// Hands replies to their callers. A reply to no call, or to one that was not sent, is ignored.
+    pub(super) fn complete(&self, replies: &mut Vec<(u64, Outcome)>) {
+        let mut done = Vec::with_capacity(replies.len());
+        let mut state = self.lock();
+        for (seq, outcome) in replies.drain(..) {
+            match state.calls.get(&seq) {
+                Some(entry) if entry.request.is_none() => {}
+                _ => continue,
             }
-            (_, reason) => Err(Error::Disconnected(reason.clone().unwrap_or_default())),
+            done.extend(state.calls.remove(&seq).map(|entry| (entry.caller, outcome)));
+        }
+        drop(state);
+        self.places.add_permits(done.len());
+        for (caller, outcome) in done {
+            caller.send(outcome).ok(); // one that has gone in the meantime needs no answer
         }
     }
 
-    /// Hands the outcome of call `seq` to its caller. `false` if nobody waits for it (any more).
-    pub fn complete(&self, seq: u64, outcome: Outcome) -> bool {
-        let waiting = self.lock().waiting.remove(&seq);
-        waiting.is_some_and(|(caller, _)| caller.send(outcome).is_ok())
-    }
-
-    /// Accepts no more calls, for this reason; those in flight go on. The first reason stays. A long one is cut
-    /// short: it may be the peer's, and every caller gets a copy.
-    pub fn close(&self, reason: &str) {
-        self.lock().closed.get_or_insert_with(|| in_short(reason));
-        self.slots.close();
-    }
-
-    /// Closes the table, and fails every call in it with [`Error::Disconnected`]. The first reason stays.
-    pub fn fail_all(&self, reason: &str) {
-        self.close(reason);
+    /// Accepts no more calls, for this reason, and fails those that are not sent. The first reason stays.
+    pub(super) fn close(&self, reason: &str) {
         let mut state = self.lock();
-        let waiting = std::mem::take(&mut state.waiting);
-        let reason = state.closed.clone().unwrap_or_default();
+        state.closed.get_or_insert_with(|| reason.to_owned());
+        let State { calls, unsent, .. } = &mut *state;
+        let failed: Vec<_> = unsent.drain(..).filter_map(|seq| calls.remove(&seq)).collect();
         drop(state);
-        for (caller, _) in waiting.into_values() {
-            // A caller that has gone in the meantime needs no answer.
-            caller.send(Err(Error::Disconnected(reason.clone()))).ok();
+        self.places.close();
+        for entry in failed {
+            entry.caller.send(Err(Error::NotSent(reason.to_owned()))).ok();
+        }
+    }
+
+    /// Closes the table, and fails the calls that were sent with [`Error::Disconnected`].
+    pub(super) fn fail_all(&self, reason: &str) {
+        self.close(reason);
+        let calls = std::mem::take(&mut self.lock().calls);
+        for entry in calls.into_values() {
+            entry.caller.send(Err(Error::Disconnected(reason.to_owned()))).ok();
         }
     }
 
     /// Whether new calls are accepted.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.lock().closed.is_none()
     }
 
     /// How many calls are in flight.
-    pub fn len(&self) -> usize {
-        self.lock().waiting.len()
+    pub(super) fn len(&self) -> usize {
+        self.lock().calls.len()
     }
 
-    /// Whether no call is in flight.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    fn remove(&self, seq: u64) {
+        // Dropped after the lock is released: it holds the waker of a caller's task.
+        let entry = self.lock().give_up(seq);
+        if entry.is_some() {
+            self.unsent.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,55 +261,39 @@ impl Pending {
     }
 }
 
-/// One call in the table: await it for its outcome, drop it to take it out.
-///
-/// # Cancel safety
-/// Awaiting it by `&mut` is cancellation-safe. Dropping it removes the entry.
+fn timed_out(after: Duration) -> Error {
+    Error::Timeout { what: "the call", after }
+}
+
+/// A caller's hold on its call: await it for the outcome, drop it to give the call up.
 #[derive(Debug)]
-#[must_use = "dropping it gives the call up"]
-pub struct InFlight {
-    pending: Arc<Pending>,
+pub(super) struct Waiting {
+    table: Arc<InFlight>,
     seq: u64,
     outcome: oneshot::Receiver<Outcome>,
-    /// Where to tell the server that the caller has gone. `None` until the request is queued.
-    cancel: Option<mpsc::Sender<Outgoing>>,
 }
 
-impl InFlight {
-    /// The number of this call, unique on its connection.
-    pub fn seq(&self) -> u64 {
+impl Waiting {
+    pub(super) fn seq(&self) -> u64 {
         self.seq
     }
-
-    /// From now on, dropping this before the outcome is here sends `$/cancel`.
-    pub(crate) fn cancel_through(&mut self, outgoing: mpsc::Sender<Outgoing>) {
-        self.cancel = Some(outgoing);
-    }
 }
 
-impl Future for InFlight {
+impl Future for Waiting {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        // The table drops no sender unused; were it so, the call would have been sent.
         let received = ready!(Pin::new(&mut self.outcome).poll(cx));
-        // The table never forgets a sender: it takes one out only to use it.
-        Poll::Ready(
-            received.unwrap_or_else(|_| Err(Error::Disconnected("the call was forgotten".to_owned()))),
-        )
+        Poll::Ready(received.unwrap_or_else(|_| Err(Error::Disconnected("no outcome".to_owned()))))
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.outcome.is_terminated() {
-            return; // with its outcome, it has left the table already
-        }
-        let waiting = self.pending.lock().waiting.remove(&self.seq);
-        if let (Some((_, slot)), Some(outgoing)) = (waiting, self.cancel.take()) {
-            // The slot goes with the cancel. So there are never more than two messages per slot in the
-            // queue, the request and its cancel, and that is the room it has: this does not fail unless
-            // the connection has ended.
-            outgoing.try_send(Outgoing::cancel(self.seq, slot)).ok();
+        // With its outcome, it has left the table already.
+        if !self.outcome.is_terminated() {
+            self.table.remove(self.seq);
         }
     }
 }

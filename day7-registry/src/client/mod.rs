@@ -1,20 +1,20 @@
 //! The client: many calls share one connection.
 //!
 //! ```text
-//! call ─┐                           ┌──────────── one task ────────────┐
-//! call ─┼─▶ register ─▶ outgoing ─▶ │ queue all, one write ──▶ socket  │
-//! call ─┘      │                    │                            │     │
-//!   ▲          ▼                    │                            ▼     │
-//!   └─────── pending ◀───────────── │ complete(seq) ◀──────── replies  │
-//!                                   └──────────────────────────────────┘
+//! call ─┐                                   ┌────── one task ───────┐
+//! call ─┼─ encode ─▶ in-flight table ─────▶ │ one write ──▶ socket  │
+//! call ─┘             │        ▲            │                 │     │
+//!   ▲                 ▼        └─────────── │ complete ◀── replies  │
+//!   └─── decode ◀── reply                   └───────────────────────┘
 //! ```
 //!
 //! A caller encodes its argument itself, so a value that cannot be encoded never reaches the connection; and
-//! it decodes its reply itself, so a reply that makes no sense never stops it. The task in the middle moves
-//! bytes only, and never waits for a caller.
+//! it decodes its reply itself, so a reply of another type never stops it. The task moves bytes only, and never
+//! waits for a caller.
 
 mod connection;
-pub mod in_flight;
+mod in_flight;
+pub mod options;
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -22,24 +22,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio::time::{Timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::connection::{Dispatch, Outgoing};
-use crate::client::in_flight::{DEFAULT_MAX_PENDING, InFlight, Pending};
-use crate::deadline::{deadline, limit};
+use self::connection::{Connection, Silence};
+use self::in_flight::{InFlight, Waiting};
+use self::options::Options;
+use crate::deadline::limit;
 use crate::error::Error;
 use crate::wire::codec::Codec;
-use crate::wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
-use crate::wire::handshake;
-use crate::wire::handshake::Options;
-use crate::wire::message::{Header, Message, MessageReader, MessageWriter};
+use crate::wire::frame::{FrameReader, FrameWriter};
+use crate::wire::handshake::{self, Limits};
+use crate::wire::message::{MessageReader, Metadata, encode_call};
+use crate::wire::tcp;
 
 /// A connection to a server, shared by any number of tasks.
 ///
@@ -57,21 +57,19 @@ use crate::wire::message::{Header, Message, MessageReader, MessageWriter};
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    metadata: Arc<Metadata>,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
 struct Shared {
     codec: Codec,
-    call_timeout: Duration,
-    pending: Arc<Pending>,
-    outgoing: mpsc::Sender<Outgoing>,
-    connection: AbortHandle,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
+    /// The longest argument that the server takes.
+    max_body_len: usize,
+    in_flight: Arc<InFlight>,
+    /// Why the connection has ended, once it has.
+    ended: watch::Receiver<Option<Arc<Error>>>,
+    connection: AbortOnDropHandle<()>,
 }
 
 impl Client {
@@ -86,7 +84,8 @@ impl Client {
     pub async fn connect(addr: impl ToSocketAddrs, options: &Options) -> Result<Client, Error> {
         // One deadline for both steps: a server that takes long for each does not get twice the time.
         limit("connecting", options.connect_timeout, async {
-            let io = open_tcp(addr).await?;
+            let io = TcpStream::connect(addr).await?;
+            tcp::set_up(&io);
             Client::shake_hands(io, options).await
         })
         .await
@@ -95,15 +94,15 @@ impl Client {
     /// Shakes hands over any stream.
     ///
     /// # Errors
-    /// [`Error::Io`] if the stream fails, [`Error::Handshake`] if the server refuses,
-    /// [`Error::Timeout`] if it takes longer than the options allow.
+    /// [`Error::Io`] if the stream fails, [`Error::Handshake`] if the server refuses, [`Error::Timeout`] if it
+    /// takes longer than the options allow.
     ///
     /// # Cancel safety
     /// Dropping the future closes the stream.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub async fn new<Io>(io: Io, options: &Options) -> Result<Client, Error>
+    pub async fn handshake<Io>(io: Io, options: &Options) -> Result<Client, Error>
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -115,32 +114,51 @@ impl Client {
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (read, write) = tokio::io::split(io);
-        let mut reader = FrameReader::new(read, handshake::MAX_HANDSHAKE_LEN);
-        let mut writer = FrameWriter::new(write, handshake::MAX_HANDSHAKE_LEN);
-        let codec = handshake::offer(&mut reader, &mut writer, options).await?;
-        reader.set_max_len(DEFAULT_MAX_FRAME_LEN);
-        writer.set_max_len(DEFAULT_MAX_FRAME_LEN);
+        let mut reader = FrameReader::new(read);
+        let mut writer = FrameWriter::new(write);
+        let (codec, Limits { max_body_len, max_in_flight, .. }) =
+            handshake::offer(&mut reader, &mut writer, &options.hello()).await?;
 
-        let pending = Pending::new(DEFAULT_MAX_PENDING);
-        let (outgoing, requests) = mpsc::channel(2 * DEFAULT_MAX_PENDING); // a request and a cancel each
-        let dispatch = Dispatch {
+        let in_flight = InFlight::new(options.max_in_flight.min(max_in_flight));
+        let connection = Connection {
             reader: MessageReader::new(reader, codec),
-            writer: MessageWriter::new(writer, codec),
-            pending: Arc::clone(&pending),
+            writer,
+            codec,
+            max_body_len: options.max_body_len,
+            in_flight: Arc::clone(&in_flight),
             write_timeout: options.write_timeout,
+            silence: Silence::new(options.ping_interval, options.ping_timeout),
         };
-        let connection = tokio::spawn(dispatch.run(requests)).abort_handle();
-        let call_timeout = options.call_timeout;
-        Ok(Client { shared: Arc::new(Shared { codec, call_timeout, pending, outgoing, connection }) })
+        let (end, ended) = watch::channel(None);
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            let reason = connection.run().await;
+            end.send_replace(Some(Arc::new(reason)));
+        }));
+        let shared = Shared { codec, max_body_len, in_flight, ended, connection };
+        Ok(Client { shared: Arc::new(shared), metadata: Arc::default(), timeout: options.call_timeout })
+    }
+
+    /// The same connection, with another time limit for its calls.
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Client { timeout, ..self.clone() }
+    }
+
+    /// The same connection, with one more entry in the metadata of its calls. A header must fit into
+    /// [`MAX_HEADER_LEN`](crate::MAX_HEADER_LEN), or the call fails.
+    pub fn with_metadata(&self, key: impl Into<String>, value: impl Into<String>) -> Client {
+        let mut client = self.clone();
+        Arc::make_mut(&mut client.metadata).insert(key.into(), value.into());
+        client
     }
 
     /// Calls a method and waits for its reply.
     ///
     /// # Errors
-    /// * [`Error::Remote`]: the server's answer is an error; this is its text, word for word.
-    /// * [`Error::Encode`], [`Error::FrameTooLarge`]: the argument cannot be sent. Nothing was.
+    /// * [`Error::Remote`]: the server's answer is an error.
+    /// * [`Error::Refused`]: the server did not run the call, because it is busy for example.
+    /// * [`Error::Encode`], [`Error::FrameTooLarge`], [`Error::NotSent`]: nothing was sent.
     /// * [`Error::Decode`]: the reply is not an `R`.
-    /// * [`Error::Timeout`]: it took longer than the options allow, and was given up.
+    /// * [`Error::Timeout`]: it took longer than the options, or [`with_timeout`](Client::with_timeout), allow.
     /// * [`Error::Disconnected`]: the connection ended first. The call may or may not have run.
     ///
     /// None but the last concerns any other call.
@@ -152,78 +170,45 @@ impl Client {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        self.call_within(self.shared.call_timeout, service_method, args).await
-    }
-
-    /// As [`call`](Client::call), with a time limit of its own.
-    ///
-    /// # Errors
-    /// As [`call`](Client::call).
-    ///
-    /// # Cancel safety
-    /// As [`call`](Client::call).
-    pub async fn call_within<A, R>(&self, after: Duration, service_method: &str, args: &A) -> Result<R, Error>
-    where
-        A: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        limit("the call", after, async { self.decode(self.send(service_method, args).await?.await?) }).await
+        self.start(service_method, args).await?.await
     }
 
     /// Sends a call now, and returns a future of its reply to await later: the asynchronous `Go` of the seeds.
     ///
-    /// It waits only if [`DEFAULT_MAX_PENDING`] calls are in flight already, where one that was given up counts
-    /// until its cancel is about to be written. The time limit for the call begins here.
+    /// It waits only while as many calls are in flight as both sides allow. The time limit for the call begins
+    /// here. When it is over the call ends, whether or not the future is polled.
+    ///
+    /// One stream carries all calls, in order: a large argument or reply on a slow line delays what is behind
+    /// it. Use another connection for those.
     ///
     /// # Errors
-    /// [`Error::Encode`], [`Error::FrameTooLarge`], [`Error::Timeout`] and [`Error::Disconnected`] as
+    /// [`Error::Encode`], [`Error::FrameTooLarge`], [`Error::NotSent`] and [`Error::Timeout`] as
     /// [`call`](Client::call).
     ///
     /// # Cancel safety
-    /// Dropping the future gives the call up.
+    /// Dropping the future gives the call up, and nothing was sent.
     pub async fn start<A, R>(&self, service_method: &str, args: &A) -> Result<PendingCall<R>, Error>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let after = self.shared.call_timeout;
-        let deadline = deadline(after);
-        let in_flight = limit("the call", after, self.send(service_method, args)).await?;
-        let seq = in_flight.seq();
-        let in_flight = Some(Box::pin(timeout_at(deadline, in_flight)));
-        Ok(PendingCall { in_flight, seq, client: self.clone(), reply: PhantomData })
-    }
-
-    async fn send<A: Serialize + ?Sized>(&self, service_method: &str, args: &A) -> Result<InFlight, Error> {
-        let shared = &self.shared;
-        let body = Bytes::from(shared.codec.encode(args)?);
-        // Register first: the reply may be back before `send` returns.
-        let mut in_flight = shared.pending.register().await?;
-        let header = Header { service_method: service_method.to_owned(), seq: in_flight.seq(), error: None };
-        // If the queue is closed, the connection has just ended. This entry was made before that, so `fail_all`
-        // tells it why.
-        if shared.outgoing.send(Outgoing::request(header, body)).await.is_ok() {
-            in_flight.cancel_through(shared.outgoing.clone());
-        }
-        Ok(in_flight)
-    }
-
-    fn decode<R: DeserializeOwned>(&self, message: Message) -> Result<R, Error> {
-        match message.header.error {
-            Some(error) => Err(Error::Remote(error)),
-            None => self.shared.codec.decode(&message.body),
-        }
+        let Shared { codec, max_body_len, in_flight, .. } = &*self.shared;
+        let started = Instant::now();
+        let seq = in_flight.next_seq();
+        let request = encode_call(*codec, *max_body_len, service_method, seq, &self.metadata, args)?;
+        let waiting = in_flight.insert(seq, request, started, self.timeout).await?;
+        Ok(PendingCall { waiting, shared: Arc::clone(&self.shared), reply: PhantomData })
     }
 
     /// Whether the connection takes new calls: `false` after [`close`](Client::close), when the connection
     /// has ended, and when the server has said that it is going to end it.
     pub fn is_available(&self) -> bool {
-        self.shared.pending.is_open()
+        self.shared.in_flight.is_open()
     }
 
-    /// How many calls wait for their replies.
+    /// How many calls are in flight.
     pub fn in_flight(&self) -> usize {
-        self.shared.pending.len()
+        self.shared.in_flight.len()
     }
 
     /// The codec that was agreed on.
@@ -231,21 +216,25 @@ impl Client {
         self.shared.codec
     }
 
-    /// Closes the connection, for all clones. Calls in flight fail with [`Error::Disconnected`].
+    /// Closes the connection, for all clones. Calls in flight fail.
     pub fn close(&self) {
-        self.shared.pending.fail_all("the client was closed");
+        self.shared.in_flight.fail_all("the client was closed");
         self.shared.connection.abort();
+    }
+
+    /// Waits for the end of the connection, and returns the reason: [`Error::Disconnected`], [`Error::Io`],
+    /// [`Error::Protocol`] if the server broke the rules, [`Error::Timeout`] if it was silent for too long.
+    ///
+    /// # Cancel safety
+    /// Cancellation-safe.
+    pub async fn closed(&self) -> Arc<Error> {
+        let mut ended = self.shared.ended.clone();
+        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| Arc::new(Error::Disconnected("the client was closed".to_owned())))
     }
 }
 
-pub(crate) async fn open_tcp(addr: impl ToSocketAddrs) -> Result<TcpStream, Error> {
-    let io = TcpStream::connect(addr).await?;
-    // Requests leave in batches already; waiting for more (Nagle's algorithm) would only delay them.
-    io.set_nodelay(true)?;
-    Ok(io)
-}
-
-/// A call that was sent: await it for the reply, drop it to give the call up.
+/// A call that was started: await it for the reply, drop it to give the call up.
 ///
 /// # Errors
 /// As [`Client::call`].
@@ -255,19 +244,16 @@ pub(crate) async fn open_tcp(addr: impl ToSocketAddrs) -> Result<TcpStream, Erro
 #[derive(Debug)]
 #[must_use = "dropping it gives the call up"]
 pub struct PendingCall<R> {
-    /// `None` once the outcome is known: a call that has timed out is given up at once, not when its
-    /// owner drops this.
-    in_flight: Option<Pin<Box<Timeout<InFlight>>>>,
-    seq: u64,
+    waiting: Waiting,
     /// Keeps the connection open until the reply is here.
-    client: Client,
+    shared: Arc<Shared>,
     reply: PhantomData<fn() -> R>,
 }
 
 impl<R> PendingCall<R> {
     /// The number of this call, unique on its connection.
     pub fn seq(&self) -> u64 {
-        self.seq
+        self.waiting.seq()
     }
 }
 
@@ -275,13 +261,7 @@ impl<R: DeserializeOwned> Future for PendingCall<R> {
     type Output = Result<R, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(in_flight) = &mut self.in_flight else {
-            return Poll::Ready(Err(Error::Disconnected("the outcome was taken already".to_owned())));
-        };
-        let outcome = ready!(in_flight.as_mut().poll(cx));
-        self.in_flight = None;
-        let after = self.client.shared.call_timeout;
-        let message = outcome.unwrap_or(Err(Error::Timeout { what: "the call", after }))?;
-        Poll::Ready(self.client.decode(message))
+        let body = ready!(Pin::new(&mut self.waiting).poll(cx))?;
+        Poll::Ready(self.shared.codec.decode(&body))
     }
 }

@@ -1,9 +1,9 @@
-//! The client's half of HTTP: a `CONNECT`, and then the stream of days 1 to 4.
+//! The client's half of HTTP: a `CONNECT`, and then the same stream as without it.
 //!
 //! ```text
 //! client → server   CONNECT /_rrpc_ HTTP/1.1
 //! server → client   HTTP/1.1 200 OK
-//!        ⇄          | Options | …            from here on, the stream is the one of days 1 to 4
+//!        ⇄          | ClientHello | …        from here on, the stream is that of the plain TCP port
 //! ```
 
 use std::io;
@@ -17,14 +17,15 @@ use hyper::header::HOST;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::ToSocketAddrs;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::{Client, open_tcp};
+use crate::client::Client;
+use crate::client::options::Options;
 use crate::deadline::limit;
-use crate::error::{Error, full_text, in_short};
-use crate::wire::handshake::Options;
+use crate::error::{Error, error_chain, truncate};
+use crate::wire::tcp;
 
 /// Where `CONNECT` leads to calls.
 pub const RPC_PATH: &str = "/_rrpc_";
@@ -49,14 +50,32 @@ impl Client {
         Client::connect_http_host(addr, None, options).await
     }
 
-    /// `host` is what the caller calls the server: one port may serve many hosts.
+    /// As [`connect_http`](Client::connect_http), over any stream. `host` is what the caller calls the server,
+    /// `host:port`: one port may serve many hosts.
+    ///
+    /// # Errors
+    /// As [`connect_http`](Client::connect_http).
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the stream.
+    pub async fn handshake_http<Io>(io: Io, host: &str, options: &Options) -> Result<Client, Error>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        limit("connecting", options.connect_timeout, async {
+            Client::shake_hands(connect(io, host).await?, options).await
+        })
+        .await
+    }
+
     pub(crate) async fn connect_http_host(
         addr: impl ToSocketAddrs,
         host: Option<&str>,
         options: &Options,
     ) -> Result<Client, Error> {
         limit("connecting", options.connect_timeout, async {
-            let io = open_tcp(addr).await?;
+            let io = TcpStream::connect(addr).await?;
+            tcp::set_up(&io);
             let host = host.map_or(io.peer_addr()?.to_string(), str::to_owned);
             Client::shake_hands(connect(io, &host).await?, options).await
         })
@@ -100,15 +119,16 @@ pub(crate) async fn read_refusal(mut body: Incoming) -> String {
     };
     // Too late or not: the status is known, and what has come of the text will do.
     timeout(REFUSAL_TIME, read).await.ok();
-    in_short(String::from_utf8_lossy(&text).trim())
+    truncate(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 /// hyper's own text is short, such as "connection error". What it was is in the causes.
 pub(super) fn from_hyper(error: hyper::Error) -> Error {
-    let is_no_http = error.is_parse() || error.is_incomplete_message();
-    let text = full_text(&error.into());
-    match is_no_http {
-        true => Error::Handshake(format!("expected HTTP: {text}")),
-        false => Error::Io(io::Error::other(text)),
+    let is_not_http = error.is_parse() || error.is_incomplete_message();
+    let text = error_chain(&error.into());
+    if is_not_http {
+        Error::Handshake(format!("expected HTTP: {text}"))
+    } else {
+        Error::Io(io::Error::other(text))
     }
 }

@@ -7,27 +7,43 @@ use std::fmt::Write;
 
 use crate::service::map::ServiceMap;
 
+/// Readable on a phone and on a wide screen, by day and by night. Nothing is loaded from elsewhere.
+const HEAD: &str = r#"<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>rrpc services</title><style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+div { overflow-x: auto }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .35rem .75rem; border-bottom: 1px solid #8884 }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+code { font: .9em ui-monospace, monospace }
+</style></head>
+<body>
+<h1>rrpc services</h1>
+"#;
+
 /// The page as HTML, sorted by service and method.
 pub(crate) fn page(services: &ServiceMap) -> String {
-    let mut page = String::from(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>rrpc services</title></head>\n<body>\n<h1>rrpc services</h1>\n",
-    );
+    let mut page = HEAD.to_owned();
     for service in services.services() {
         // Writing to a String cannot fail.
-        let _ = write!(page, "<h2>{}</h2>\n<table>\n", Escaped(service.name()));
-        page.push_str("<tr><th>method</th><th>argument</th><th>reply</th><th>calls</th></tr>\n");
+        let _ = write!(page, "<h2>{}</h2>\n<div><table>\n", Escaped(service.name()));
+        page.push_str("<tr><th>method</th><th>argument</th><th>reply</th>");
+        page.push_str(
+            "<th class=\"n\">calls</th><th class=\"n\">errors</th><th class=\"n\">in flight</th></tr>\n",
+        );
         for (name, method) in service.methods() {
-            let (argument, reply) = (method.argument_type(), method.reply_type());
-            let _ = writeln!(
-                page,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                Escaped(name),
-                Escaped(&argument),
-                Escaped(&reply),
-                method.calls()
-            );
+            page.push_str("<tr>");
+            for text in [name, &method.argument_type(), &method.reply_type()] {
+                let _ = write!(page, "<td><code>{}</code></td>", Escaped(text));
+            }
+            for count in [method.calls(), method.errors(), method.in_flight()] {
+                let _ = write!(page, "<td class=\"n\">{count}</td>");
+            }
+            page.push_str("</tr>\n");
         }
-        page.push_str("</table>\n");
+        page.push_str("</table></div>\n");
     }
     page.push_str("</body></html>\n");
     page

@@ -11,18 +11,19 @@
 //! its `Upgraded` stream begins with whatever arrived together with the `CONNECT`, so no byte is lost.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,12 @@ use crate::deadline::limit;
 use crate::error::Error;
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, RPC_PATH, from_hyper};
 use crate::http::debug;
-use crate::server::connection::{self, Admission};
-use crate::server::{Listener, Server, accept_loop};
+use crate::server::Server;
+use crate::server::accept::accept_loop;
+use crate::server::connection;
+use crate::server::listener::Listener;
+use crate::server::settings::Settings;
+use crate::service::map::ServiceMap;
 
 /// Where `GET` leads to the [debug page](crate::http::debug).
 pub const DEBUG_PATH: &str = "/debug/rrpc";
@@ -65,48 +70,56 @@ impl Server {
         listener: L,
         signal: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        accept_loop(self, listener, signal, |io, admission| {
+        let Settings { max_connections, grace_period, .. } = self.settings;
+        accept_loop(listener, max_connections, grace_period, signal, |io, peer, shutdown| {
             let server = self.clone();
-            async move { serve(&server, io, admission).await }
+            async move { serve(server, io, peer, shutdown).await }
         })
         .await
+    }
+
+    /// Shows these services on a page for people with a browser, at [`DEBUG_PATH`] of
+    /// [`serve_http`](Server::serve_http). Default: no page.
+    pub fn debug_page(mut self, services: ServiceMap) -> Server {
+        self.page = Some(Arc::new(move || debug::page(&services)));
+        self
     }
 }
 
 /// Serves HTTP on `io` and, after a `CONNECT`, calls. All in the caller's task: nothing to leak.
-async fn serve<Io>(server: &Server, io: Io, admission: Admission) -> Result<(), Error>
+async fn serve<Io>(
+    server: Server,
+    io: Io,
+    peer: Option<SocketAddr>,
+    shutdown: CancellationToken,
+) -> Result<(), Error>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Server { handler, settings, page } = server;
     let upgrade = Mutex::new(None);
-    let answer = service_fn(async |request| {
-        let response = match &admission.refused {
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason.clone()),
-            None => respond(server, request, &upgrade),
-        };
-        Ok::<_, Infallible>(response)
-    });
+    let answer = service_fn(async |request| Ok::<_, Infallible>(respond(page.as_deref(), request, &upgrade)));
     // One limit for all of the HTTP: a client that sends its header byte by byte, one that asks for page
-    // after page, and one that does not read them. Whoever is here for calls is done with it in no time.
-    limit("the CONNECT", server.handshake_timeout, async {
+    // after page, and one that does not read them. A client that is here for calls is done with it in no time.
+    limit("the CONNECT", settings.handshake_timeout, async {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HTTP_HEADER_LEN).keep_alive(admission.refused.is_none());
+        builder.max_buf_size(MAX_HTTP_HEADER_LEN);
         let http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
-        drive(http, http1::UpgradeableConnection::graceful_shutdown, &admission.shutdown).await
+        run_http(http, http1::UpgradeableConnection::graceful_shutdown, &shutdown).await
     })
     .await?;
     let upgrade: Option<OnUpgrade> = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
     match upgrade {
         Some(upgrade) => {
             let io = upgrade.await.map_err(from_hyper)?;
-            connection::serve(server, TokioIo::new(io), admission).await
+            connection::serve(handler, &settings, TokioIo::new(io), peer, shutdown).await
         }
         None => Ok(()),
     }
 }
 
 /// Drives a connection of hyper to its end. At shutdown it is told, and may finish the answer it owes.
-pub(crate) async fn drive<C>(
+pub(crate) async fn run_http<C>(
     mut http: Pin<&mut C>,
     graceful_shutdown: fn(Pin<&mut C>),
     shutdown: &CancellationToken,
@@ -125,16 +138,21 @@ where
 
 /// Answers one request; a `CONNECT` leaves the stream that follows in `upgrade`.
 fn respond(
-    server: &Server,
+    page: Option<&(dyn Fn() -> String + Send + Sync)>,
     mut request: Request<Incoming>,
     upgrade: &Mutex<Option<OnUpgrade>>,
 ) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    // RFC 9112, 3.2: without exactly one, it is not clear which server is meant.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts != 1 && (request.version() == Version::HTTP_11 || hosts > 1) {
+        return text(StatusCode::BAD_REQUEST, "expected exactly one Host\n");
+    }
     // In authority form, `CONNECT host:port`, there is no path. We are the host that was meant.
     let is_authority = path.is_empty();
     match (request.method(), path) {
         (&Method::CONNECT, path) if is_authority || path == RPC_PATH => {
-            // HTTP allows no content here (RFC 9110, 9.3.6): nobody could tell where the frames begin.
+            // HTTP allows no content here (RFC 9110, 9.3.6): it would not be clear where the frames begin.
             if !request.body().is_end_stream() {
                 let reason = "a CONNECT has no content: leave out Content-Length and Transfer-Encoding\n";
                 return text(StatusCode::BAD_REQUEST, reason);
@@ -143,12 +161,12 @@ fn respond(
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
             Response::new(Full::default())
         }
-        (&Method::GET, DEBUG_PATH) => match &server.debug {
-            Some(services) => html(debug::page(services)),
+        (&Method::GET | &Method::HEAD, DEBUG_PATH) => match page {
+            Some(page) => html(page()),
             None => text(StatusCode::NOT_FOUND, "this server has no debug page\n"),
         },
         (_, RPC_PATH) => not_allowed("CONNECT"),
-        (_, DEBUG_PATH) => not_allowed("GET"),
+        (_, DEBUG_PATH) => not_allowed("GET, HEAD"),
         _ => {
             let accepted = format!("nothing here: expected CONNECT {RPC_PATH} or GET {DEBUG_PATH}\n");
             text(StatusCode::NOT_FOUND, accepted)
@@ -158,22 +176,27 @@ fn respond(
 
 /// A plain text answer.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain"));
-    response
+    answer(status, "text/plain; charset=utf-8", text.into())
 }
 
 fn html(page: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(page.into()));
-    let html = hyper::header::HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, html);
+    answer(StatusCode::OK, "text/html; charset=utf-8", page.into())
+}
+
+/// What all answers have in common: a browser must neither keep them nor guess what they are.
+pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
 /// 405, with the method that is allowed.
 pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("expected {allowed}\n"));
-    response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static(allowed));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -1,4 +1,4 @@
-//! Endpoints: where a server is, and how to knock, in one word.
+//! Endpoints: where a server is, and how to connect to it, in one word.
 //!
 //! ```text
 //! tcp@127.0.0.1:9999     frames over TCP
@@ -6,18 +6,18 @@
 //! unix@/run/arith.sock   the same frames over a Unix socket
 //! ```
 //!
-//! From tomorrow on servers come in lists, and the registry of day 7 sends such lists around. So an endpoint
-//! is checked when it is parsed, and whoever holds one holds a good one.
+//! Servers come in lists, and a registry sends such lists around. So an endpoint is checked when it is parsed: a
+//! value of this type is a good one.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::client::Client;
+use crate::client::options::Options;
 use crate::deadline::limit;
 use crate::error::Error;
-use crate::wire::handshake::Options;
 
 /// The limit for the name of a host, in bytes, as in the domain name system.
 pub const MAX_HOST_LEN: usize = 253;
@@ -26,11 +26,15 @@ pub const MAX_SOCKET_PATH_LEN: usize = 107;
 
 /// Where a server can be reached.
 ///
+/// One address is one endpoint, however it is spelt: letters of the protocol and of a host are lower case, numbers
+/// have no leading zeros, an IPv6 address has its short form, and a path has no superfluous slashes.
+///
 /// ```
 /// use day7_registry::Endpoint;
 ///
 /// let endpoint: Endpoint = "tcp@localhost:9999".parse()?;
 /// assert_eq!(endpoint.to_string(), "tcp@localhost:9999");
+/// assert_eq!(endpoint, "TCP@LocalHost:09999".parse()?);
 /// # Ok::<(), day7_registry::EndpointError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +56,7 @@ pub struct Address(String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketPath(PathBuf);
 
-/// The text is no endpoint. Its `Display` says what was given, what is wrong, and what is accepted.
+/// The text is not an endpoint. Its `Display` says what was given, what is wrong, and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad endpoint {text:?}: {reason}; expected tcp@host:port, http@host:port or unix@/path")]
 pub struct EndpointError {
@@ -74,9 +78,10 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Result<Address, &'static str> {
         let (host, port) =
             text.rsplit_once(':').filter(|_| !text.ends_with(']')).ok_or("the port is missing")?;
-        if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            return Err("the port is not a number from 1 to 65535");
-        }
+        let is_number = port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|port| is_number && *port > 0);
+        let port = port.ok_or("the port is not a number from 1 to 65535")?;
+        let host = host.strip_suffix('.').unwrap_or(host); // the root of the domain name system
         let is_name_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if host.len() > MAX_HOST_LEN {
             return Err("the host is longer than 253 characters");
@@ -85,18 +90,24 @@ impl Address {
                 return Err("the bracket is not closed");
             }
             // With the port: this type knows the scope of a link-local address, as in `[fe80::1%2]:80`.
-            text.parse::<SocketAddrV6>().map_err(|_| "no IPv6 address in the brackets")?;
+            let addr = format!("{host}:{port}").parse::<SocketAddrV6>();
+            let addr = addr.map_err(|_| "not an IPv6 address in the brackets")?;
+            // An IPv4 address in the form of an IPv6 one is the IPv4 address.
+            return Ok(match addr.ip().to_canonical() {
+                IpAddr::V4(ip) => Address(format!("{ip}:{port}")),
+                IpAddr::V6(_) => Address(addr.to_string()),
+            });
         } else if host.is_empty() {
             return Err("the host is missing");
         } else if host.contains(':') {
             return Err("an IPv6 address needs brackets");
         } else if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
             // The system would take "0" and "0x0" for 0.0.0.0, and "10.1" for 10.0.0.1.
-            return Err("the host ends in a number, but it is no IPv4 address");
+            return Err("the host ends in a number, but it is not an IPv4 address");
         } else if !host.chars().all(is_name_part) {
             return Err("the host has characters that no host has");
         }
-        Ok(Address(text.to_owned()))
+        Ok(Address(format!("{}:{port}", host.to_ascii_lowercase())))
     }
 }
 
@@ -128,7 +139,12 @@ impl SocketPath {
         if !text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b'"' | b'\\')) {
             return Err("the path may be printable ASCII, but no comma, space, double quote or backslash");
         }
-        Ok(SocketPath(PathBuf::from(text)))
+        // The components leave out "." and what stands between two slashes.
+        let path: PathBuf = Path::new(text).components().collect();
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("the path leads up, with \"..\"");
+        }
+        Ok(SocketPath(path))
     }
 }
 
@@ -137,10 +153,12 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
         let parsed = match text.split_once('@') {
-            Some(("tcp", address)) => Address::parse(address).map(Endpoint::Tcp),
-            Some(("http", address)) => Address::parse(address).map(Endpoint::Http),
-            Some(("unix", path)) => SocketPath::parse(path).map(Endpoint::Unix),
-            Some(_) => Err("unknown protocol"),
+            Some((protocol, place)) => match protocol.to_ascii_lowercase().as_str() {
+                "tcp" => Address::parse(place).map(Endpoint::Tcp),
+                "http" => Address::parse(place).map(Endpoint::Http),
+                "unix" => SocketPath::parse(place).map(Endpoint::Unix),
+                _ => Err("unknown protocol"),
+            },
             None => Err("the protocol is missing"),
         };
         parsed.map_err(|reason| EndpointError { text: text.to_owned(), reason })

@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::error::{full_text, in_short};
+use crate::error::{error_chain, truncate};
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, read_refusal};
 use crate::http::endpoint::{Address, Endpoint};
 use crate::registry::{DEFAULT_MAX_SERVERS, LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
@@ -128,7 +128,7 @@ impl RegistryError {
         let mut error = error.into();
         // hyper's own text is short, such as "connection error". What it was is in the causes.
         if error.source().is_some() {
-            error = full_text(&anyhow::Error::from_boxed(error)).into();
+            error = error_chain(&anyhow::Error::from_boxed(error)).into();
         }
         RegistryError::Unreachable(Arc::from(error))
     }
@@ -220,7 +220,7 @@ impl RegistryClient {
                 Some(Ok(endpoint)) if !endpoint.is_unspecified() => servers.push(endpoint),
                 _ => {
                     tracing::warn!(
-                        entry = in_short(&entry.to_string()),
+                        entry = ?truncate(entry.to_string()),
                         "skipped: no endpoint to connect to"
                     );
                 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -41,15 +41,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
-use crate::deadline::{deadline, limit};
+use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline, limit};
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
-use crate::http::door::{drive, not_allowed, text};
-use crate::http::endpoint::Endpoint;
-use crate::server::connection::Admission;
-use crate::server::{Listener, Server, accept_loop};
-use crate::service::ServiceMap;
+use crate::http::door::{answer, not_allowed, run_http, text};
+use crate::http::endpoint::{Endpoint, EndpointError};
+use crate::server::DEFAULT_MAX_CONNECTIONS;
+use crate::server::accept::accept_loop;
+use crate::server::listener::Listener;
 
 /// Where a registry is found on its port.
 pub const REGISTRY_PATH: &str = "/_rrpc_/registry";
@@ -88,8 +89,6 @@ pub struct Registry {
     leases: Arc<Mutex<HashMap<Endpoint, Instant>>>,
     ttl: Duration,
     max_servers: usize,
-    /// Only for its limits: a registry accepts, refuses and drains connections as a server does.
-    limits: Server,
 }
 
 impl Default for Registry {
@@ -101,12 +100,7 @@ impl Default for Registry {
 impl Registry {
     /// A registry that knows nobody.
     pub fn new() -> Registry {
-        Registry {
-            leases: Arc::default(),
-            ttl: DEFAULT_TTL,
-            max_servers: DEFAULT_MAX_SERVERS,
-            limits: Server::new(ServiceMap::new()),
-        }
+        Registry { leases: Arc::default(), ttl: DEFAULT_TTL, max_servers: DEFAULT_MAX_SERVERS }
     }
 
     /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_TTL`].
@@ -153,10 +147,12 @@ impl Registry {
         listener: L,
         signal: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let accepting = accept_loop(&self.limits, listener, signal, |io, admission| {
+        let serve_one = |io, _, shutdown| {
             let registry = self.clone();
-            async move { registry.serve_one(io, admission).await }
-        });
+            async move { registry.serve_one(io, shutdown).await }
+        };
+        let accepting =
+            accept_loop(listener, DEFAULT_MAX_CONNECTIONS, DEFAULT_GRACE_PERIOD, signal, serve_one);
         // Both live in this future: no task is left behind that would go on counting leases.
         tokio::select! {
             ended = accepting => ended,
@@ -166,23 +162,17 @@ impl Registry {
 
     /// Answers one request. One connection, one request, one time limit for all of it: a client can neither
     /// hold a connection by saying nothing nor by reading nothing.
-    async fn serve_one<Io>(&self, io: Io, admission: Admission) -> Result<(), Error>
+    async fn serve_one<Io>(&self, io: Io, shutdown: CancellationToken) -> Result<(), Error>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let answer = service_fn(async |request| {
-            let response = match &admission.refused {
-                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason.clone()),
-                None => self.respond(&request),
-            };
-            Ok::<_, Infallible>(response)
-        });
-        let after = self.limits.handshake_timeout;
+        let respond = service_fn(async |request| Ok::<_, Infallible>(self.respond(&request)));
+        let after = DEFAULT_HANDSHAKE_TIMEOUT;
         let mut builder = http1::Builder::new();
         builder.keep_alive(false).max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
         builder.timer(TokioTimer::new()).header_read_timeout(after);
-        let http = pin!(builder.serve_connection(TokioIo::new(io), answer));
-        let answered = drive(http, http1::Connection::graceful_shutdown, &admission.shutdown);
+        let http = pin!(builder.serve_connection(TokioIo::new(io), respond));
+        let answered = run_http(http, http1::Connection::graceful_shutdown, &shutdown);
         limit("a registry request", after, answered).await
     }
 
@@ -241,10 +231,8 @@ impl Registry {
 
     /// 200, with the lease as a header.
     fn json(&self, value: &serde_json::Value) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(value.to_string().into()));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(LEASE_HEADER, self.lease_ms().into());
+        let mut response = answer(StatusCode::OK, "application/json", value.to_string().into());
+        response.headers_mut().insert(LEASE_HEADER, self.lease_ms().into());
         response
     }
 
@@ -276,7 +264,7 @@ fn named_server(request: &Request<Incoming>) -> Result<Endpoint, String> {
     if value.contains(',') {
         return Err(format!("{value:?} has a comma, but a server registers itself alone"));
     }
-    let endpoint: Endpoint = value.parse().map_err(|error: crate::EndpointError| error.to_string())?;
+    let endpoint: Endpoint = value.parse().map_err(|error: EndpointError| error.to_string())?;
     match endpoint.is_unspecified() {
         true => Err(format!("nobody can connect to {endpoint}: register an address that others can reach")),
         false => Ok(endpoint),

@@ -1,111 +1,159 @@
 //! Handlers: the seam between the wire and your code.
 //!
 //! ```text
-//! message → Request ──▶ Handler::call ──▶ Reply → message
-//!            decode()                      request.reply(&value)
+//! Message::Call → Request ──▶ Handler::call ──▶ Reply → Message::Reply
+//!                  decode()                      request.reply(&value)
 //! ```
 //!
 //! Everything below this line moves bytes; everything above it knows types. All later days build on this
-//! one trait: a table of services on day 3 is a handler, and so is the closure of today.
+//! one trait: a table of services is a handler, and so is a closure.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, full_text};
+use crate::error::{Code, RemoteError, error_chain};
 use crate::wire::codec::Codec;
-use crate::wire::message::Message;
+use crate::wire::message::Metadata;
 
-/// One call that arrived: which method, and its argument, still encoded.
+/// One call that arrived: which method, from whom, and its argument, still encoded.
 #[derive(Debug)]
 pub struct Request {
-    message: Message,
-    codec: Codec,
+    pub(super) service_method: String,
+    pub(super) seq: u64,
+    pub(super) metadata: Metadata,
+    pub(super) body: Bytes,
+    pub(super) connection: Arc<Context>,
+    /// What the body takes of the server's budget, if it is large.
+    pub(super) _budget: Option<OwnedSemaphorePermit>,
+}
+
+/// What the requests of a connection share. Each of them holds it, so its count is the number of requests that
+/// are alive, in a handler or in a job that a handler has left behind.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) codec: Codec,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) shutdown: CancellationToken,
 }
 
 impl Request {
-    pub(crate) fn new(message: Message, codec: Codec) -> Request {
-        Request { message, codec }
-    }
-
-    /// The method asked for, as the client wrote it: `"Service.method"` by convention.
+    /// The method asked for, as the client wrote it: `"Service.method"` by convention. It may hold any
+    /// characters.
     pub fn service_method(&self) -> &str {
-        &self.message.header.service_method
+        &self.service_method
     }
 
     /// The client's number for this call.
     pub fn seq(&self) -> u64 {
-        self.message.header.seq
+        self.seq
+    }
+
+    /// What the caller says about the call, such as a token or a trace id.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The client's address, if the listener knows it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.connection.peer
     }
 
     /// The codec of this connection.
     pub fn codec(&self) -> Codec {
-        self.codec
+        self.connection.codec
+    }
+
+    /// Waits until the server shuts down. A handler that takes long by design, such as a long poll, should end
+    /// then: `tokio::select!` it with its work.
+    ///
+    /// # Cancel safety
+    /// Cancellation-safe.
+    pub async fn shutting_down(&self) {
+        self.connection.shutdown.cancelled().await;
     }
 
     /// Decodes the argument.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the body is not one value of type `T`. Return it with `?`: it becomes the reply.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        self.codec.decode(&self.message.body)
+    /// [`Code::INVALID_ARGUMENT`] if the body is not one value of type `T`. Return it with `?`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
+        self.codec()
+            .decode(&self.body)
+            .map_err(|error| RemoteError::new(Code::INVALID_ARGUMENT, format!("the argument: {error}")))
     }
 
     /// Encodes the reply.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the value cannot be written in this codec. Return it with `?`: it becomes the
-    /// reply, and no other call notices.
-    pub fn reply<T: Serialize + ?Sized>(&self, value: &T) -> Result<Reply, Error> {
-        Reply::encode(self.codec, value)
+    /// [`Code::INTERNAL`] if the value cannot be written in this codec. Return it with `?`.
+    pub fn reply<T: Serialize + ?Sized>(&self, value: &T) -> Result<Reply, RemoteError> {
+        Reply::encode(self.codec(), value)
     }
 }
 
 /// An encoded reply, made by [`Request::reply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    pub(crate) body: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl Reply {
-    pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, Error> {
-        Ok(Reply { body: codec.encode(value)?.into() })
+    pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, RemoteError> {
+        match codec.encode(value) {
+            Ok(body) => Ok(Reply { body: body.into() }),
+            Err(error) => Err(RemoteError::new(Code::INTERNAL, format!("the reply: {error}"))),
+        }
     }
 }
 
-/// What [`Handler::call`] returns: the reply, or an error whose text the client is told.
-///
-/// The text is the error's own and, after colons, that of its causes: see [`full_text`].
+/// What [`Handler::call`] returns: the reply, or an error.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
 
 /// Answers requests.
 ///
-/// Async closures are handlers:
+/// Async closures are handlers, and so is an `Arc` of a handler. Middleware is a handler that calls another:
 ///
 /// ```
-/// use day7_registry::{Request, Server};
+/// use std::sync::Arc;
+/// use day7_registry::{Handler, Request, Server};
 ///
-/// let server = Server::new(async |request: Request| {
+/// let add = async |request: Request| {
 ///     let (a, b): (i32, i32) = request.decode()?;
 ///     Ok(request.reply(&(a + b))?)
+/// };
+/// let inner: Arc<dyn Handler> = Arc::new(add);
+/// let server = Server::new(move |request: Request| {
+///     println!("{:?} calls {:?}", request.peer(), request.service_method());
+///     inner.call(request)
 /// });
 /// ```
 ///
+/// # Errors
+/// The client is told the code and the text of the error, and nothing of its causes: they may hold what a
+/// stranger must not read. The code is that of the first [`RemoteError`] among the error and its causes, or
+/// [`Code::UNKNOWN`]. The causes go to the log (level `info`, with `method`, `peer` and `seq`).
+///
 /// # What the connection does with the future
-///
-/// It is polled once right away, on the connection's own task. If it is ready by then, the reply is queued
-/// and no task was spawned; if not, it goes on in a task of its own, beside all others. So:
-///
-/// * Right: compute briefly, or `await`. Other requests of the same connection go on meanwhile.
-/// * Wrong: block the thread, or compute for long without an `await`. Everything else on this connection
-///   waits. Use `tokio::task::spawn_blocking` for such work.
-/// * The future may be dropped at any `await`, for example when the client has gone. Whatever must be
-///   undone then belongs into a guard's `Drop`.
-/// * A panic becomes an error reply for this call, and for no other. (It does need `panic = "unwind"`.)
+/// * It is polled once right away, on the connection's own task. If it is ready by then, no task is spawned; if
+///   not, it goes on in a task of its own, beside the other calls of the connection. Blocking the thread, or
+///   computing for long without an `await`, holds the others up: use `tokio::task::spawn_blocking` for such
+///   work.
+/// * It is dropped at an `await` when the caller gives up, when the client has gone, and when its time is over
+///   ([`Code::DEADLINE_EXCEEDED`]). What must be undone then belongs into a guard's `Drop`.
+/// * A job that was started with `spawn_blocking` goes on after that. Move the [`Request`] into it: a request that
+///   is alive counts as a call in flight, so such jobs cannot pile up without limit.
+/// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other. It needs
+///   `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Starts to answer one request.
     fn call(&self, request: Request) -> HandlerFuture;
@@ -121,34 +169,90 @@ where
     }
 }
 
-/// A call of a handler, as a future that does not panic: a panic, now or at whichever poll, becomes an error.
-/// Its output is what goes on the wire: the reply, or the text of the error.
-pub(crate) struct Call(Option<HandlerFuture>);
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn call(&self, request: Request) -> HandlerFuture {
+        (**self).call(request)
+    }
+}
+
+/// A call of a handler, as a future that does not panic: its output is what the client is told.
+pub(super) struct Call {
+    /// `None` after a panic: it is not polled again, so the state it left behind is never seen.
+    future: Option<HandlerFuture>,
+    about: About,
+}
+
+/// What the log says about a call.
+struct About {
+    method: String,
+    peer: Option<SocketAddr>,
+    seq: u64,
+}
 
 impl Call {
-    pub(crate) fn new(handler: &dyn Handler, request: Request) -> Call {
-        Call(catch_unwind(AssertUnwindSafe(|| handler.call(request))).ok())
+    pub(super) fn new(handler: &dyn Handler, request: Request) -> Call {
+        let about = About { method: request.service_method.clone(), peer: request.peer(), seq: request.seq };
+        Call { future: catch(|| handler.call(request)), about }
+    }
+
+    /// The outcome, within a time limit.
+    pub(super) async fn within(mut self, after: Duration) -> Result<Reply, RemoteError> {
+        tokio::time::timeout(after, &mut self).await.unwrap_or_else(|_| {
+            let About { method, peer, seq } = &self.about;
+            tracing::warn!(?method, ?peer, seq, ?after, "the handler timed out");
+            let text = format!("the handler timed out after {after:?}");
+            Err(RemoteError::new(Code::DEADLINE_EXCEEDED, text))
+        })
     }
 }
 
 impl Future for Call {
-    type Output = Result<Reply, String>;
+    type Output = Result<Reply, RemoteError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The handler's future is not polled again after a panic, so nobody sees the state it left behind.
-        // An error's `Display` is the handler's code as well, so the text is made here, where panics end.
-        let polled = self.0.as_mut().and_then(|future| {
-            let poll = || future.as_mut().poll(cx).map_err(|error| full_text(&error));
-            catch_unwind(AssertUnwindSafe(poll)).ok()
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Call { future, about } = &mut *self;
+        // The text of an error is the handler's code as well, so it is made here, where panics end.
+        let polled = future.as_mut().and_then(|future| {
+            catch(|| future.as_mut().poll(cx).map_err(|error| about.remote_error(&error)))
         });
-        polled.unwrap_or_else(|| Poll::Ready(Err("the handler panicked".to_owned())))
+        polled.unwrap_or_else(|| {
+            let About { method, peer, seq } = about;
+            tracing::error!(?method, ?peer, seq, "the handler panicked");
+            let future = future.take();
+            catch(|| drop(future));
+            Poll::Ready(Err(RemoteError::new(Code::INTERNAL, "the handler panicked")))
+        })
     }
 }
 
-/// A handler that is stopped may panic as well, in a guard's `Drop`. Its call is answered all the same.
+impl About {
+    /// What the client is told. The log has the causes.
+    fn remote_error(&self, error: &anyhow::Error) -> RemoteError {
+        let About { method, peer, seq } = self;
+        tracing::info!(?method, ?peer, seq, error = ?error_chain(error), "the handler failed");
+        let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
+        // A new error: one that a handler passes on from another server may say that it was refused there.
+        RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), error.to_string())
+    }
+}
+
+/// A handler that is stopped may panic as well, in a guard's `Drop`.
 impl Drop for Call {
     fn drop(&mut self) {
-        let future = self.0.take();
-        catch_unwind(AssertUnwindSafe(|| drop(future))).ok();
+        let future = self.future.take();
+        catch(|| drop(future));
     }
+}
+
+/// Runs a handler's code. `None`: it panicked, and even the drop of what it panicked with does no harm.
+fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+    let payload = match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(value) => return Some(value),
+        Err(payload) => payload,
+    };
+    // The payload may panic when it is dropped, with another that does the same: that one is leaked.
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
+    }
+    None
 }

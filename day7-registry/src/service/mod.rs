@@ -6,23 +6,25 @@
 //!
 //! Go finds the methods of a type by reflection, when the program runs; a method with a wrong type is found
 //! out at its first call, if at all. Rust has no reflection, so the table is written down when the program
-//! is compiled: by hand with [`ServiceBuilder::method`], or by [`service!`](crate::service!) from a list of
-//! names. A method that does not fit does not compile.
+//! is compiled: by [`contract!`](crate::contract!) from a trait, by [`service!`](crate::service!) from a list of
+//! names, or by hand with [`ServiceBuilder::method`]. A method that does not fit does not compile.
+
+pub mod contract;
+pub mod map;
 
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use anyhow::anyhow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::server::handler::{Handler, HandlerFuture, Reply, Request};
+use crate::server::handler::{HandlerFuture, Reply, Request};
 
-/// Makes a [`Service`] from a name, a receiver and a list of its methods.
+/// Makes a [`Service`] from a name, a receiver and a list of its methods: what Go does by reflection.
 ///
 /// Each method is an `async fn(&self, argument) -> anyhow::Result<reply>`.
 ///
@@ -87,14 +89,20 @@ pub enum ServiceError {
     },
 }
 
-type Call = Box<dyn Fn(Request) -> HandlerFuture + Send + Sync>;
-
 /// One method of a service.
 pub struct Method {
-    call: Call,
+    function: Box<dyn Fn(Request, Running) -> HandlerFuture + Send + Sync>,
     argument: &'static str,
     reply: &'static str,
+    counters: Arc<Counters>,
+}
+
+/// Counts that many threads change at once: each is exact, and no two are read at the same instant.
+#[derive(Debug, Default)]
+struct Counters {
     calls: AtomicU64,
+    errors: AtomicU64,
+    in_flight: AtomicU64,
 }
 
 impl Method {
@@ -108,9 +116,26 @@ impl Method {
         short_type_name(self.reply)
     }
 
-    /// How many calls have been handed to this method so far, including those that failed.
+    /// How many calls have been handed to this method so far.
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
+        self.counters.calls.load(Relaxed)
+    }
+
+    /// How many calls have ended without a value: with an error, by a panic, or because they were stopped.
+    pub fn errors(&self) -> u64 {
+        self.counters.errors.load(Relaxed)
+    }
+
+    /// How many calls are running now.
+    pub fn in_flight(&self) -> u64 {
+        self.counters.in_flight.load(Relaxed)
+    }
+
+    fn call(&self, request: Request) -> HandlerFuture {
+        self.counters.calls.fetch_add(1, Relaxed);
+        self.counters.in_flight.fetch_add(1, Relaxed);
+        let running = Running { counters: Arc::clone(&self.counters), succeeded: false };
+        (self.function)(request, running)
     }
 }
 
@@ -120,7 +145,29 @@ impl fmt::Debug for Method {
     }
 }
 
-/// A named set of methods. Made by [`service!`](crate::service!) or [`Service::builder`].
+/// A call that is counted as in flight until this is dropped, however it ends.
+struct Running {
+    counters: Arc<Counters>,
+    succeeded: bool,
+}
+
+impl Running {
+    fn succeed(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.counters.in_flight.fetch_sub(1, Relaxed);
+        if !self.succeeded {
+            self.counters.errors.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// A named set of methods. Made by [`contract!`](crate::contract!), [`service!`](crate::service!) or
+/// [`Service::builder`].
 #[derive(Debug)]
 pub struct Service {
     name: String,
@@ -152,6 +199,7 @@ impl Service {
 }
 
 /// Builds a [`Service`], method by method.
+#[derive(Debug)]
 pub struct ServiceBuilder<T> {
     receiver: Arc<T>,
     /// The first thing that went wrong is what [`build`](ServiceBuilder::build) reports.
@@ -168,16 +216,25 @@ impl<T: Send + Sync + 'static> ServiceBuilder<T> {
         Fut: Future<Output = anyhow::Result<R>> + Send + 'static,
     {
         let receiver = Arc::clone(&self.receiver);
-        let call: Call = Box::new(move |request| match request.decode() {
-            Ok(argument) => {
-                let (codec, reply) = (request.codec(), function(Arc::clone(&receiver), argument));
-                // The request stays behind: its body may be long, and so may the method take.
-                Box::pin(async move { Ok(Reply::encode(codec, &reply.await?)?) })
-            }
-            Err(error) => fail(anyhow!("bad argument of {}: {error}", request.service_method())),
-        });
-        let method =
-            Method { call, argument: type_name::<A>(), reply: type_name::<R>(), calls: AtomicU64::new(0) };
+        let function = move |request: Request, running: Running| -> HandlerFuture {
+            let argument = match request.decode() {
+                Ok(argument) => argument,
+                Err(error) => return Box::pin(ready(Err(error.into()))),
+            };
+            // The request stays behind: its body may be long, and so may the method take.
+            let (codec, reply) = (request.codec(), function(Arc::clone(&receiver), argument));
+            Box::pin(async move {
+                let reply = Reply::encode(codec, &reply.await?)?;
+                running.succeed();
+                Ok(reply)
+            })
+        };
+        let method = Method {
+            function: Box::new(function),
+            argument: type_name::<A>(),
+            reply: type_name::<R>(),
+            counters: Arc::default(),
+        };
         self.service = self.service.and_then(|service| add_method(service, name, method));
         self
     }
@@ -198,87 +255,6 @@ fn add_method(mut service: Service, name: &str, method: Method) -> Result<Servic
     }
     service.methods.insert(name.to_owned(), method);
     Ok(service)
-}
-
-/// The services of a server. It is a [`Handler`].
-///
-/// A clone is another handle on the same map: services can be added and removed while it serves.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceMap {
-    services: Arc<RwLock<BTreeMap<String, Arc<Service>>>>,
-}
-
-impl ServiceMap {
-    /// A map without services.
-    pub fn new() -> ServiceMap {
-        ServiceMap::default()
-    }
-
-    /// Adds a service; it can be called from now on.
-    ///
-    /// # Errors
-    /// [`ServiceError::DuplicateService`] if the name is taken; nothing changes then.
-    pub fn add(&self, service: Service) -> Result<(), ServiceError> {
-        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
-        if services.contains_key(&service.name) {
-            return Err(ServiceError::DuplicateService(service.name));
-        }
-        services.insert(service.name.clone(), Arc::new(service));
-        Ok(())
-    }
-
-    /// Removes a service and returns it, if it was there. Calls in flight go on to their end.
-    pub fn remove(&self, name: &str) -> Option<Arc<Service>> {
-        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(name)
-    }
-
-    /// The service with this name.
-    pub fn get(&self, name: &str) -> Option<Arc<Service>> {
-        self.services.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// All services, sorted by name.
-    pub fn services(&self) -> Vec<Arc<Service>> {
-        self.services.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-}
-
-impl Handler for ServiceMap {
-    fn call(&self, request: Request) -> HandlerFuture {
-        let (service_name, method_name) = match parse(request.service_method()) {
-            Ok(names) => names,
-            Err(error) => return fail(error),
-        };
-        let Some(service) = self.get(service_name) else {
-            let services = self.services();
-            let known = services.iter().map(|service| service.name());
-            return fail(unknown("service", service_name, "this server has", known));
-        };
-        let Some(method) = service.method(method_name) else {
-            let known = service.methods().map(|(name, _)| name);
-            return fail(unknown("method", request.service_method(), "this service has", known));
-        };
-        method.calls.fetch_add(1, Ordering::Relaxed);
-        (method.call)(request)
-    }
-}
-
-/// Splits `"Service.method"`.
-fn parse(service_method: &str) -> anyhow::Result<(&str, &str)> {
-    service_method
-        .split_once('.')
-        .filter(|(service, method)| check_name(service).and(check_name(method)).is_ok())
-        .ok_or_else(|| anyhow!("malformed method {service_method:?}: expected \"Service.method\""))
-}
-
-fn unknown<'a>(what: &str, name: &str, has: &str, known: impl Iterator<Item = &'a str>) -> anyhow::Error {
-    let known: Vec<_> = known.collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    anyhow!("unknown {what} {name:?}: {has} {known}")
-}
-
-fn fail(error: anyhow::Error) -> HandlerFuture {
-    Box::pin(ready(Err(error)))
 }
 
 fn check_name(name: &str) -> Result<(), ServiceError> {

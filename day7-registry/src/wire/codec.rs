@@ -11,7 +11,6 @@
 
 use std::fmt;
 use std::io::Write;
-use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,9 +20,18 @@ use crate::error::Error;
 /// How values are written on the wire. Both sides agree on one in the [handshake](crate::wire::handshake).
 ///
 /// Bincode is compact and fast, but the bytes do not describe themselves: both sides must have the same
-/// types. Serde's `flatten`, `untagged`, `tag` and `skip*` attributes, and `serde_json::Value`, need a
-/// format that does, so they work with JSON only. An argument should not be a recursive type, and not a
-/// list of zero-sized values such as `Vec<()>`: a few hostile bytes could keep bincode busy for a long time.
+/// types. Serde's `flatten`, `untagged`, `tag` and `skip_serializing_if` attributes, and `serde_json::Value`,
+/// need a format that does, so they work with JSON only.
+///
+/// # What a hostile peer can do
+/// An argument must not be a recursive type: a few kilobytes nest deep enough to overflow the stack, in bincode
+/// (serde_json stops at 128 levels). It must not be a list of zero-sized values such as `Vec<()>` either: a few
+/// bytes keep bincode busy for a long time. And a value may take many times the memory of its bytes, up to
+/// some 24 times for a list of empty texts or lists.
+///
+/// # Numbers in JSON
+/// A float that is not finite (`NaN`, infinity) becomes `null`, as in serde_json and JavaScript, without an
+/// error. So do `None`, `Some(None)` and `Some(())`, which all arrive as `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// [`bincode`] 2, standard configuration: little-endian, integers of variable length.
@@ -32,10 +40,10 @@ pub enum Codec {
     Json,
 }
 
-/// How much memory decoding one bincode value may claim, in bytes.
+/// How many bytes one bincode value may take up on the wire.
 ///
-/// A length inside a body is only the peer's word. Without this limit a body of nine bytes could ask for
-/// terabytes. It is eight times the default frame limit, because values in memory are larger than on the wire.
+/// A length inside a body is only the peer's word. Without this limit a body of nine bytes could make bincode
+/// ask for terabytes. It counts the bytes of the wire, not of memory.
 pub const BINCODE_DECODE_LIMIT: usize = 64 * 1024 * 1024;
 
 fn bincode_config() -> impl bincode::config::Config {
@@ -79,9 +87,9 @@ impl Codec {
         match self {
             Codec::Bincode => bincode::serde::encode_into_std_write(value, out, bincode_config())
                 .map(drop)
-                .map_err(|source| Error::Encode { codec: self, source: Box::new(source) }),
+                .map_err(|source| Error::Encode { codec: self.name(), source: Box::new(source) }),
             Codec::Json => serde_json::to_writer(out, value)
-                .map_err(|source| Error::Encode { codec: self, source: Box::new(source) }),
+                .map_err(|source| Error::Encode { codec: self.name(), source: Box::new(source) }),
         }
     }
 
@@ -94,11 +102,7 @@ impl Codec {
             Codec::Bincode => decode_bincode(bytes),
             Codec::Json => serde_json::from_slice(bytes).map_err(Into::into),
         }
-        .map_err(|source| Error::Decode {
-            codec: self,
-            type_name: std::any::type_name::<T>(),
-            source,
-        })
+        .map_err(|source| Error::Decode { codec: self.name(), source })
     }
 }
 
@@ -115,18 +119,5 @@ fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Box<dyn std::e
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// The text names no codec. Its `Display` says what was given and what is accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown codec {0:?}: expected \"application/bincode\" or \"application/json\"")]
-pub struct UnknownCodec(pub String);
-
-impl FromStr for Codec {
-    type Err = UnknownCodec;
-
-    fn from_str(name: &str) -> Result<Codec, UnknownCodec> {
-        Codec::from_name(name).ok_or_else(|| UnknownCodec(name.to_owned()))
     }
 }

@@ -1,171 +1,156 @@
-//! The handshake: who are you, and which codec do we speak?
+//! The handshake: who are you, which codec do we speak, and how much do we take?
 //!
 //! ```text
-//! client → server   {"magic_number":3927900,"codecs":["application/bincode","application/json"]}
-//! server → client   {"codec":"application/bincode"}      or  {"error":"…"}, and the server closes
+//! client → server   {"magic_number":3927900,"codecs":["application/bincode","application/json"],"max_body_len":8388608}
+//! server → client   {"codec":"application/bincode","max_body_len":8388608,"max_in_flight":1024}
+//!                   or {"error":"…"}, and the server closes
 //! ```
 //!
 //! One frame each way, always JSON, before the first message. The client's list is in order of preference
-//! and the server takes the first that it speaks too. Fields and codec names that a side does not know are
-//! ignored, so that old and new peers can talk.
+//! and the server takes the first that it speaks too. Each side says how long a body it takes, so that the
+//! other can fail one call instead of breaking the connection. Fields and codec names that a side does not
+//! know are ignored, so that old and new peers can talk.
+//!
+//! The client may also say how long a handler may take for it: `"handle_timeout_ms":500`.
 //!
 //! The answer matters. In GeeRPC, which has none, dialing a server that refuses the codec "succeeds", and
-//! the first call fails for a reason that nobody can see.
-
-use std::time::Duration;
+//! the first call fails without a reason.
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::deadline::{DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_WRITE_TIMEOUT};
-use crate::error::{Error, in_short};
+use crate::error::{Error, truncate};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 
-/// The number that every connection starts with: whoever sends another one does not speak this protocol.
+/// The number that every connection starts with: a peer that sends another one speaks another protocol.
 pub const MAGIC_NUMBER: u32 = 0x3bef5c;
 
 /// The limit for each of the two handshake frames, in bytes.
 pub const MAX_HANDSHAKE_LEN: usize = 4 * 1024;
 
-/// What a client asks for when it connects. It is sent as JSON, but for the limits that the client keeps
-/// by itself.
-///
-/// ```
-/// # use day7_registry::{Codec, Options};
-/// let any = Options::default();
-/// let readable = Options::default().codecs([Codec::Json]);
-/// assert_eq!(serde_json::to_string(&readable)?, r#"{"magic_number":3927900,"codecs":["application/json"]}"#);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
+/// The default for the longest body that a side takes, in bytes: 8 MiB.
+pub const DEFAULT_MAX_BODY_LEN: usize = 8 * 1024 * 1024;
+
+/// The default for the calls that a server takes at once from one connection. One more is refused.
+pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
+
+/// The client's first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
-    magic_number: u32,
-    codecs: Vec<String>,
+#[non_exhaustive]
+pub struct ClientHello {
+    /// [`MAGIC_NUMBER`].
+    pub magic_number: u32,
+    /// The names of the codecs that the client speaks, best first.
+    pub codecs: Vec<String>,
+    /// The longest body that the client takes, in bytes.
+    #[serde(default = "default_max_body_len")]
+    pub max_body_len: usize,
+    /// How long a handler may take, in milliseconds. The server's own limit holds as well: the smaller one wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    handle_timeout_ms: Option<u64>,
-    #[serde(skip, default = "default_connect_timeout")]
-    pub(crate) connect_timeout: Duration,
-    #[serde(skip, default = "default_call_timeout")]
-    pub(crate) call_timeout: Duration,
-    #[serde(skip, default = "default_write_timeout")]
-    pub(crate) write_timeout: Duration,
+    pub handle_timeout_ms: Option<u64>,
 }
 
-// What was not sent is the default, not zero.
-fn default_connect_timeout() -> Duration {
-    DEFAULT_CONNECT_TIMEOUT
-}
-
-fn default_call_timeout() -> Duration {
-    DEFAULT_CALL_TIMEOUT
-}
-
-fn default_write_timeout() -> Duration {
-    DEFAULT_WRITE_TIMEOUT
-}
-
-impl Default for Options {
-    /// Offers [every codec](Codec::ALL), best first.
-    fn default() -> Self {
-        let options = Options {
-            magic_number: MAGIC_NUMBER,
-            codecs: Vec::new(),
-            handle_timeout_ms: None,
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            call_timeout: DEFAULT_CALL_TIMEOUT,
-            write_timeout: DEFAULT_WRITE_TIMEOUT,
-        };
-        options.codecs(Codec::ALL)
-    }
-}
-
-impl Options {
+impl ClientHello {
     /// Offers these codecs, best first.
-    pub fn codecs(mut self, codecs: impl IntoIterator<Item = Codec>) -> Self {
-        self.codecs = codecs.into_iter().map(|codec| codec.name().to_owned()).collect();
-        self
-    }
-
-    /// Asks the server to stop handlers after this time, rounded up to whole milliseconds. The server's own
-    /// limit holds as well: the smaller one wins. Default: no wish.
-    pub fn handle_timeout(mut self, after: Duration) -> Self {
-        self.handle_timeout_ms = Some(after.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
-        self
-    }
-
-    /// Gives up connecting after this time. Default: [`DEFAULT_CONNECT_TIMEOUT`].
-    pub fn connect_timeout(mut self, after: Duration) -> Self {
-        self.connect_timeout = after;
-        self
-    }
-
-    /// Gives up a call after this time. Default: [`DEFAULT_CALL_TIMEOUT`].
-    pub fn call_timeout(mut self, after: Duration) -> Self {
-        self.call_timeout = after;
-        self
-    }
-
-    /// Gives up the connection if the server takes not one byte for so long. Default:
-    /// [`DEFAULT_WRITE_TIMEOUT`].
-    pub fn write_timeout(mut self, after: Duration) -> Self {
-        self.write_timeout = after;
-        self
-    }
-
-    /// The client's wish if it has one, but never more than the server's own limit.
-    pub(crate) fn smaller_handle_timeout(&self, own: Duration) -> Duration {
-        self.handle_timeout_ms.map_or(own, |wish| own.min(Duration::from_millis(wish)))
+    pub fn new(codecs: impl IntoIterator<Item = Codec>) -> ClientHello {
+        ClientHello {
+            magic_number: MAGIC_NUMBER,
+            codecs: codecs.into_iter().map(|codec| codec.name().to_owned()).collect(),
+            max_body_len: DEFAULT_MAX_BODY_LEN,
+            handle_timeout_ms: None,
+        }
     }
 }
 
-/// The server's answer: exactly one of the two.
-#[derive(Default, Serialize, Deserialize)]
-struct Accepted {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    codec: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+/// The server's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ServerHello {
+    /// The server serves this client.
+    Accepted {
+        /// The name of the codec for everything that follows.
+        codec: String,
+        /// The longest body that the server takes, in bytes.
+        #[serde(default = "default_max_body_len")]
+        max_body_len: usize,
+        /// How many calls the server takes at once from this connection.
+        #[serde(default = "default_max_in_flight")]
+        max_in_flight: usize,
+    },
+    /// The server does not serve this client, and closes the connection.
+    Refused {
+        /// Why.
+        error: String,
+    },
 }
 
-/// The client's side: sends `options`, waits for the answer and returns the codec that the server chose.
+fn default_max_body_len() -> usize {
+    DEFAULT_MAX_BODY_LEN
+}
+
+fn default_max_in_flight() -> usize {
+    DEFAULT_MAX_IN_FLIGHT
+}
+
+/// What a server grants to each connection. The [`ServerHello`] tells it to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The codecs that the server speaks.
+    pub codecs: Vec<Codec>,
+    /// The longest body that the server takes, in bytes.
+    pub max_body_len: usize,
+    /// How many calls of one connection may be in flight.
+    pub max_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            codecs: Codec::ALL.to_vec(),
+            max_body_len: DEFAULT_MAX_BODY_LEN,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+        }
+    }
+}
+
+/// The client's side: sends `hello`, waits for the answer, and returns the codec that the server chose and
+/// what it grants.
 ///
 /// # Errors
-/// [`Error::Handshake`] if the server refuses, or its answer makes no sense; [`Error::Io`] if the stream
-/// fails.
+/// [`Error::Handshake`] if the server refuses, or its answer is invalid; [`Error::Io`] if the stream fails.
 ///
 /// # Cancel safety
 /// Not cancellation-safe: after a dropped handshake the connection is of no use.
 pub async fn offer<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
-    options: &Options,
-) -> Result<Codec, Error>
+    hello: &ClientHello,
+) -> Result<(Codec, Limits), Error>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    send(writer, options).await?;
-    let Some(frame) = reader.read().await.map_err(not_ours)? else {
+    send(writer, hello).await?;
+    let Some(frame) = reader.read(MAX_HANDSHAKE_LEN).await.map_err(not_this_protocol)? else {
         return Err(Error::Handshake("the server closed the connection without an answer".to_owned()));
     };
-    let accepted: Accepted = Codec::Json.decode(&frame).map_err(not_ours)?;
-    if let Some(error) = accepted.error {
-        return Err(Error::Handshake(error));
+    match Codec::Json.decode(&frame).map_err(not_this_protocol)? {
+        ServerHello::Refused { error } => Err(Error::Handshake(error)),
+        ServerHello::Accepted { codec: name, max_body_len, max_in_flight } => {
+            // Only what was offered: a server that picks something else breaks the rules.
+            let codec = Codec::from_name(&name).filter(|_| hello.codecs.contains(&name));
+            let not_offered =
+                || Error::Handshake(format!("the server chose {name:?}, which was not offered"));
+            let codec = codec.ok_or_else(not_offered)?;
+            Ok((codec, Limits { codecs: vec![codec], max_body_len, max_in_flight }))
+        }
     }
-    let name = accepted.codec.unwrap_or_default();
-    // Only what was offered: a server that picks something else does not play by the rules.
-    if !options.codecs.contains(&name) {
-        let offered = options.codecs.join(", ");
-        return Err(Error::Handshake(format!(
-            "the server chose {name:?}, which was not offered ({offered})"
-        )));
-    }
-    name.parse().map_err(|unknown: crate::UnknownCodec| Error::Handshake(unknown.to_string()))
 }
 
-/// The server's side: waits for the client's options, answers, and returns them with the codec chosen from
-/// `supported`. Whoever does not make sense is told why; closing the connection is up to the caller.
+/// The server's side: waits for the client's hello, answers it, and returns it with the codec chosen. A client
+/// that cannot be served is told why; closing the connection is up to the caller.
 ///
 /// # Errors
 /// [`Error::Handshake`] if the client cannot be served; [`Error::Io`] if the stream fails.
@@ -175,67 +160,68 @@ where
 pub async fn accept<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
-    supported: &[Codec],
-) -> Result<(Codec, Options), Error>
+    limits: &Limits,
+) -> Result<(Codec, ClientHello), Error>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    match read_options(reader, supported).await {
-        Ok((codec, options)) => {
-            send(writer, &Accepted { codec: Some(codec.name().to_owned()), error: None }).await?;
-            Ok((codec, options))
-        }
-        Err(Error::Handshake(reason)) => {
-            // Whether or not it was still there to be told, this is why it is refused.
-            refuse(writer, &reason).await.ok();
-            Err(Error::Handshake(reason))
-        }
-        Err(error) => Err(error),
-    }
+    let chosen = read_hello(reader, limits).await;
+    let answer = match &chosen {
+        Ok((codec, _)) => ServerHello::Accepted {
+            codec: codec.name().to_owned(),
+            max_body_len: limits.max_body_len,
+            max_in_flight: limits.max_in_flight,
+        },
+        Err(Error::Handshake(reason)) => ServerHello::Refused { error: truncate(reason.clone()) },
+        Err(_) => return chosen,
+    };
+    let sent = send(writer, &answer).await;
+    // A refusal is the reason, whether or not the client was still there to read it.
+    chosen.and_then(|chosen| sent.map(|()| chosen))
 }
 
-/// Answers `{"error":"…"}`.
+/// Tells a client that it is not served, unless an answer is under way already.
 pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     reason: &str,
 ) -> Result<(), Error> {
     if writer.needs_flush() {
-        return writer.flush().await; // an answer that is under way cannot be taken back
+        return writer.flush().await;
     }
-    send(writer, &Accepted { codec: None, error: Some(in_short(reason)) }).await
+    send(writer, &ServerHello::Refused { error: truncate(reason.to_owned()) }).await
 }
 
-async fn read_options<R: AsyncRead + Unpin>(
+async fn read_hello<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
-    supported: &[Codec],
-) -> Result<(Codec, Options), Error> {
-    let Some(frame) = reader.read().await.map_err(not_ours)? else {
+    limits: &Limits,
+) -> Result<(Codec, ClientHello), Error> {
+    let Some(frame) = reader.read(MAX_HANDSHAKE_LEN).await.map_err(not_this_protocol)? else {
         return Err(Error::Handshake("the client closed the connection without a handshake".to_owned()));
     };
-    let options: Options = Codec::Json.decode(&frame).map_err(not_ours)?;
-    if options.magic_number != MAGIC_NUMBER {
-        let got = options.magic_number;
+    let hello: ClientHello = Codec::Json.decode(&frame).map_err(not_this_protocol)?;
+    if hello.magic_number != MAGIC_NUMBER {
+        let got = hello.magic_number;
         return Err(Error::Handshake(format!("magic number {got} is not {MAGIC_NUMBER}")));
     }
-    let known = options.codecs.iter().filter_map(|name| Codec::from_name(name));
-    let Some(codec) = known.into_iter().find(|codec| supported.contains(codec)) else {
-        let names: Vec<_> = supported.iter().map(|codec| codec.name()).collect();
+    let mut known = hello.codecs.iter().filter_map(|name| Codec::from_name(name));
+    let Some(codec) = known.find(|codec| limits.codecs.contains(codec)) else {
+        let names: Vec<_> = limits.codecs.iter().map(|codec| codec.name()).collect();
         return Err(Error::Handshake(format!("no codec in common: this server speaks {}", names.join(", "))));
     };
-    Ok((codec, options))
+    Ok((codec, hello))
 }
 
 async fn send<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
-    value: &impl Serialize,
+    hello: &impl Serialize,
 ) -> Result<(), Error> {
-    writer.queue_with(|out| Codec::Json.encode_into(value, out))?;
+    writer.queue(Codec::Json.encode(hello)?.into())?;
     writer.flush().await
 }
 
-/// A frame that is too long or no JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.
-fn not_ours(error: Error) -> Error {
+/// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.
+fn not_this_protocol(error: Error) -> Error {
     match error {
         Error::FrameTooLarge { .. } | Error::Decode { .. } => {
             Error::Handshake(format!("expected a handshake of this protocol: {error}"))

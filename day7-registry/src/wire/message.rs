@@ -1,49 +1,162 @@
-//! Messages: a header frame that says which call this is, and a body frame with the value.
+//! Messages: what client and server say to each other after the handshake.
 //!
 //! ```text
-//! frame 1   {"service_method":"Arith.sum","seq":1,"error":null}
-//! frame 2   {"num1":1,"num2":2}
+//! frame 1   {"call":{"service_method":"Arith.sum","seq":1,"metadata":{}}}      the header
+//! frame 2   {"num1":1,"num2":2}                                                the body
 //! ```
 //!
-//! Requests and replies have the same form. Two frames rather than one, because the two parts have two
-//! readers: the connection reads the header, and only the handler knows the type of the body. The body
-//! stays bytes until then, and a body that makes no sense costs its own call only.
+//! A call and a good reply are two frames rather than one, because the two parts have two readers: the
+//! connection reads the header, and only the handler knows the type of the body. The body stays bytes until
+//! then, so a body that does not decode costs its own call only. Every other message is a header alone.
+//!
+//! The layers above see the enum, and nothing of this layout.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
-use crate::error::{Error, in_short};
+use crate::error::{Error, RemoteError};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
+use crate::wire::write_buf::encode_frame;
 
-/// Which call a message belongs to, and how it went.
+/// The longest header frame, in bytes.
+pub const MAX_HEADER_LEN: usize = 16 * 1024;
+
+/// What a caller says about a call besides its argument: a token, a trace id. Text to text, sorted.
+pub type Metadata = BTreeMap<String, String>;
+
+/// One message. Serde writes it as the header frame; a body follows in a frame of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// The method asked for, as `"Service.method"`. A reply repeats it.
-    pub service_method: String,
-    /// The number that the client gave to the call, from 1. A reply repeats it: that is how the client finds
-    /// out which call is answered. A header with `seq` 0 is never a call: with an error, it says why its
-    /// sender is closing the connection.
-    pub seq: u64,
-    /// In a reply: what went wrong, if anything did. The body is an empty frame then.
-    pub error: Option<String>,
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Message {
+    /// To the server: a request for one call.
+    Call {
+        /// The method, as `"Service.method"` by convention.
+        service_method: String,
+        /// The number that the client gave to the call. It is not used twice at the same time.
+        seq: u64,
+        /// The caller's metadata.
+        #[serde(default)]
+        metadata: Metadata,
+        /// The argument: one value in the connection's codec.
+        #[serde(skip)]
+        body: Bytes,
+    },
+    /// To the client: how a call ended.
+    Reply {
+        /// The number of the call.
+        seq: u64,
+        /// The value in the connection's codec, or the error. There is no body after an error.
+        #[serde(rename = "error", with = "error_field", default = "error_field::none")]
+        result: Result<Bytes, RemoteError>,
+    },
+    /// To both: the sender takes no new calls. After a broken rule it closes the connection.
+    Goaway {
+        /// Why.
+        reason: String,
+    },
+    /// To the server: the caller has gone. There is no reply, but one may be on its way already.
+    Cancel {
+        /// The number of the call.
+        seq: u64,
+    },
+    /// To both: asks for a pong, to see whether the peer is still there.
+    Ping {},
+    /// To both: the answer to a ping, in order with everything else that is queued.
+    Pong {},
 }
 
-impl Header {
-    /// The header of the last message before a connection is closed. A long reason is cut short.
-    pub fn goodbye(reason: impl AsRef<str>) -> Header {
-        Header { service_method: String::new(), seq: 0, error: Some(in_short(reason.as_ref())) }
+impl Message {
+    fn body(&self) -> Option<&Bytes> {
+        match self {
+            Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    fn body_mut(&mut self) -> Option<&mut Bytes> {
+        match self {
+            Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    /// Queues this message. Its body is encoded already, so this is all or nothing: a value that cannot be
+    /// encoded has failed before, and never leaves a header without its body on the wire.
+    ///
+    /// # Errors
+    /// [`Error::FrameTooLarge`] if the body is longer than `max_body_len` or the header longer than
+    /// [`MAX_HEADER_LEN`]. Then nothing is queued.
+    pub fn queue<W>(
+        &self,
+        frames: &mut FrameWriter<W>,
+        codec: Codec,
+        max_body_len: usize,
+    ) -> Result<(), Error> {
+        check_len(self.body().map_or(0, Bytes::len), max_body_len.min(u32::MAX as usize))?;
+        frames.buf.put_frame_with(MAX_HEADER_LEN, |out| codec.encode_into(self, out))?;
+        self.body().map_or(Ok(()), |body| frames.queue(body.clone()))
     }
 }
 
-/// One request or one reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Which call this is.
-    pub header: Header,
-    /// One value in the connection's codec.
-    pub body: Bytes,
+fn check_len(len: usize, max: usize) -> Result<(), Error> {
+    if len > max { Err(Error::FrameTooLarge { len, max }) } else { Ok(()) }
+}
+
+/// The header of a [`Message::Call`], of borrowed parts: the same bytes, without a copy of each part.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum CallHeader<'a> {
+    Call { service_method: &'a str, seq: u64, metadata: &'a Metadata },
+}
+
+/// Encodes a call, both frames side by side, straight from the caller's values.
+///
+/// # Errors
+/// [`Error::Encode`] if the argument cannot be written in this codec, [`Error::FrameTooLarge`] if a frame is
+/// over its limit.
+pub(crate) fn encode_call<A: Serialize + ?Sized>(
+    codec: Codec,
+    max_body_len: usize,
+    service_method: &str,
+    seq: u64,
+    metadata: &Metadata,
+    args: &A,
+) -> Result<Bytes, Error> {
+    let mut frames = Vec::with_capacity(128); // most calls fit, and need no second allocation
+    let header = CallHeader::Call { service_method, seq, metadata };
+    encode_frame(&mut frames, MAX_HEADER_LEN, |out| codec.encode_into(&header, out))?;
+    encode_frame(&mut frames, max_body_len, |out| codec.encode_into(args, out))?;
+    Ok(frames.into())
+}
+
+/// A reply's result as it stands in the header: `"error": null`, or the error.
+mod error_field {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::error::RemoteError;
+
+    pub(super) fn none() -> Result<Bytes, RemoteError> {
+        Ok(Bytes::new())
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        result: &Result<Bytes, RemoteError>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        result.as_ref().err().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Result<Bytes, RemoteError>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or_else(none, Err))
+    }
 }
 
 /// Reads messages.
@@ -51,105 +164,86 @@ pub struct Message {
 pub struct MessageReader<R> {
     frames: FrameReader<R>,
     codec: Codec,
-    /// A header whose body has not arrived yet.
-    header: Option<Header>,
+    /// A message whose body has not arrived yet.
+    half: Option<Message>,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// Reads messages from `frames`, their headers in `codec`.
     pub fn new(frames: FrameReader<R>, codec: Codec) -> Self {
-        MessageReader { frames, codec, header: None }
+        MessageReader { frames, codec, half: None }
     }
 
-    /// Waits for the next message. `None` means that the peer ended the stream between two messages.
+    /// Waits for the next message, with a body of at most `max_body_len` bytes. `None` means that the peer
+    /// ended the stream between two messages.
     ///
     /// # Errors
-    /// * [`Error::Protocol`] if a header does not decode: nobody knows where the stream is then.
-    /// * [`Error::FrameTooLarge`] and [`Error::Io`] as [`FrameReader::read`].
+    /// * [`Error::Protocol`] if a header does not decode: the borders between messages are lost then.
+    /// * [`Error::FrameTooLarge`] and [`Error::Io`] as [`FrameReader::read`]. A stream that ends between a
+    ///   header and its body is such an error, too.
     ///
     /// # Cancel safety
     /// Cancellation-safe: the header of a half-read message is kept for the next `read`.
-    pub async fn read(&mut self) -> Result<Option<Message>, Error> {
-        if self.header.is_none() {
-            let Some(frame) = self.frames.read().await? else { return Ok(None) };
-            let header = self.codec.decode(&frame);
-            self.header = Some(header.map_err(|error| Error::Protocol(format!("bad header: {error}")))?);
-        }
-        let body = self.frames.read().await?;
-        match (self.header.take(), body) {
-            (Some(header), Some(body)) => Ok(Some(Message { header, body })),
-            _ => Err(Error::Protocol("the stream ended between a header and its body".to_owned())),
+    pub async fn read(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
+        loop {
+            if let Some(message) = self.next(max_body_len)? {
+                return Ok(Some(message));
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
         }
     }
 
-    /// Throws away what still arrives; see [`FrameReader::discard`].
-    pub async fn discard(&mut self, limit: usize) {
-        self.frames.discard(limit).await;
-    }
-}
-
-/// Writes messages: [`queue`](MessageWriter::queue) any number of them, then
-/// [`flush`](MessageWriter::flush) them in one go.
-#[derive(Debug)]
-pub struct MessageWriter<W> {
-    frames: FrameWriter<W>,
-    codec: Codec,
-}
-
-impl<W: AsyncWrite + Unpin> MessageWriter<W> {
-    /// Writes messages to `frames`, their headers in `codec`.
-    pub fn new(frames: FrameWriter<W>, codec: Codec) -> Self {
-        MessageWriter { frames, codec }
-    }
-
-    /// Queues one message. Its body is encoded already, so this is all or nothing: a value that cannot be
-    /// encoded has failed before, and never leaves a header without its body on the wire.
+    /// Reads once, hundreds of small messages perhaps. `false`: the peer has ended the stream between two
+    /// messages. Cancellation-safe.
     ///
     /// # Errors
-    /// [`Error::FrameTooLarge`] or [`Error::Encode`], and then nothing is queued.
-    pub fn queue(&mut self, header: &Header, body: Bytes) -> Result<(), Error> {
-        self.frames.check(body.len())?;
-        self.frames.queue_with(|out| self.codec.encode_into(header, out))?;
-        self.frames.queue(body)
+    /// As [`read`](MessageReader::read).
+    pub(crate) async fn fill(&mut self) -> Result<bool, Error> {
+        let has_more = self.frames.fill().await?;
+        if !has_more && self.half.is_some() {
+            return Err(Error::Protocol("the stream ended between a header and its body".to_owned()));
+        }
+        Ok(has_more)
     }
 
-    /// How many bytes are queued and not yet written.
-    pub fn queued(&self) -> usize {
-        self.frames.queued()
+    /// Whether a message has begun and is not complete.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.half.is_some() || !self.frames.is_empty()
     }
 
-    /// Whether there is anything for [`flush`](MessageWriter::flush) to do.
-    pub fn needs_flush(&self) -> bool {
-        self.frames.needs_flush()
+    /// The length of the body that comes next, if it is known.
+    pub(crate) fn next_body_len(&self) -> Option<usize> {
+        self.half.as_ref().and_then(|_| self.frames.announced_len())
     }
 
-    /// Writes everything that is queued; see [`FrameWriter::flush`].
+    /// Gives the stream back, for the end of the connection.
+    pub(crate) fn frames_mut(&mut self) -> &mut FrameReader<R> {
+        &mut self.frames
+    }
+
+    /// The next message, if all of it has been read. Reads nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] if the stream fails.
-    ///
-    /// # Cancel safety
-    /// Cancellation-safe.
-    pub async fn flush(&mut self) -> Result<(), Error> {
-        self.frames.flush().await
-    }
-
-    /// One step of [`flush`](MessageWriter::flush); see [`FrameWriter::flush_step`].
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the stream fails.
-    ///
-    /// # Cancel safety
-    /// Cancellation-safe.
-    pub async fn flush_step(&mut self) -> Result<(), Error> {
-        self.frames.flush_step().await
-    }
-
-    /// Writes everything that is queued, then tells the peer that nothing more will come.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the stream fails.
-    pub async fn shutdown(&mut self) -> Result<(), Error> {
-        self.frames.shutdown().await
+    /// As [`read`](MessageReader::read).
+    pub(crate) fn next(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
+        if self.half.is_none() {
+            let Some(header) = self.frames.next(MAX_HEADER_LEN)? else { return Ok(None) };
+            let message: Message = self
+                .codec
+                .decode(&header)
+                .map_err(|error| Error::Protocol(format!("not a header: {error}")))?;
+            if message.body().is_none() {
+                return Ok(Some(message));
+            }
+            self.half = Some(message);
+        }
+        let Some(frame) = self.frames.next(max_body_len)? else { return Ok(None) };
+        let mut message = self.half.take();
+        if let Some(body) = message.as_mut().and_then(Message::body_mut) {
+            *body = frame;
+        }
+        Ok(message)
     }
 }
