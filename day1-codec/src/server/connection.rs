@@ -99,14 +99,17 @@ where
             while let Some(ended) = self.handlers.try_join_next() {
                 self.finish(ended)?;
             }
-            // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
+            // Whichever is ready first; of several, the uppermost. The next call comes last: handlers may have ended
+            // while this waited. It cannot starve, as the two above it are soon done: so many handlers can end,
+            // and so many bytes are queued. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
+                biased;
+                Some(ended) = self.handlers.join_next() => self.finish(ended)?,
+                flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
                 message = self.reader.read(self.limits.max_body_len), if self.has_room() => match message? {
                     Some(message) => self.receive(message)?,
                     None => return Ok(()),
                 },
-                Some(ended) = self.handlers.join_next() => self.finish(ended)?,
-                flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
             }
             // One read may hold hundreds of calls. After some of them this lets everybody else have a turn.
             tokio::task::coop::consume_budget().await;
