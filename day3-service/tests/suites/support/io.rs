@@ -2,13 +2,102 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use day3_service::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream that delivers exactly these pieces, and is not ready before each of them. It notes the largest
+/// buffer that it was given to fill: that is how much the reader had allocated.
+pub struct Pieces {
+    pieces: VecDeque<Bytes>,
+    is_ready: bool,
+    pub largest_buffer: Arc<AtomicUsize>,
+}
+
+impl Pieces {
+    pub fn new(pieces: impl IntoIterator<Item = impl Into<Bytes>>) -> Pieces {
+        let pieces = pieces.into_iter().map(Into::into).filter(|piece: &Bytes| !piece.is_empty()).collect();
+        Pieces { pieces, is_ready: false, largest_buffer: Arc::default() }
+    }
+
+    /// Cuts `bytes` into pieces of these sizes, again and again.
+    pub fn cut(bytes: &[u8], sizes: &[usize]) -> Pieces {
+        let mut sizes = sizes.iter().cycle();
+        let mut pieces = Vec::new();
+        let mut rest = Bytes::copy_from_slice(bytes);
+        while !rest.is_empty() {
+            let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
+            pieces.push(rest.split_to(size));
+        }
+        Pieces::new(pieces)
+    }
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
+        self.is_ready = !self.is_ready;
+        if self.is_ready {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(piece) = self.pieces.front_mut() {
+            buf.put_slice(&piece.split_to(piece.len().min(buf.remaining())));
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Any stream; notes the largest buffer that it was given to fill.
+pub struct Watched<Io> {
+    io: Io,
+    largest_buffer: Arc<AtomicUsize>,
+}
+
+impl<Io> Watched<Io> {
+    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
+        let largest_buffer = Arc::new(AtomicUsize::new(0));
+        (Watched { io, largest_buffer: Arc::clone(&largest_buffer) }, largest_buffer)
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
 
 /// Reads and writes one byte at a time: the worst that a network may do to a stream.
 pub struct OneByte<Io>(pub Io);
@@ -119,15 +208,15 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for CountWrites<Io> {
     }
 }
 
-/// A listener that plays back a list of results, then waits for ever.
+/// A listener that plays back a list of results, then waits for ever. Nothing is known about its peers.
 pub struct Script<Io>(pub VecDeque<io::Result<Io>>);
 
 impl<Io: AsyncRead + AsyncWrite + Send + 'static> Listener for Script<Io> {
     type Io = Io;
 
-    async fn accept(&mut self) -> io::Result<Io> {
+    async fn accept(&mut self) -> io::Result<(Io, Option<SocketAddr>)> {
         match self.0.pop_front() {
-            Some(result) => result,
+            Some(result) => result.map(|io| (io, None)),
             None => std::future::pending().await,
         }
     }
