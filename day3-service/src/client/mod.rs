@@ -112,8 +112,8 @@ struct Shared {
     /// The longest argument that the server takes.
     max_body_len: usize,
     in_flight: Arc<InFlight>,
-    /// Why the connection has ended, once it has.
-    ended: watch::Receiver<Option<String>>,
+    /// Its sender is dropped when the connection ends.
+    ended: watch::Receiver<()>,
     connection: AbortOnDropHandle<()>,
 }
 
@@ -153,18 +153,16 @@ impl Client {
             handshake::offer(&mut reader, &mut writer, &options.hello()).await?;
 
         let in_flight = InFlight::new(options.max_in_flight.min(max_in_flight));
+        let (end, ended) = watch::channel(());
         let connection = Connection {
             reader: MessageReader::new(reader, codec),
             writer,
             codec,
             max_body_len: options.max_body_len,
             in_flight: Arc::clone(&in_flight),
+            _ended: end,
         };
-        let (end, ended) = watch::channel(None);
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            let reason = connection.run().await;
-            end.send_replace(Some(reason.to_string()));
-        }));
+        let connection = AbortOnDropHandle::new(tokio::spawn(connection.run()));
         let shared = Shared { codec, max_body_len, in_flight, ended, connection };
         Ok(Client { shared: Arc::new(shared), metadata: Arc::default() })
     }
@@ -244,14 +242,15 @@ impl Client {
         self.shared.connection.abort();
     }
 
-    /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`].
+    /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`]: the first one, such
+    /// as that of the server's goaway.
     ///
     /// # Cancel safety
     /// Cancellation-safe.
     pub async fn closed(&self) -> Error {
         let mut ended = self.shared.ended.clone();
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        Error::Disconnected(reason.unwrap_or_else(|| "the client was closed".to_owned()))
+        ended.changed().await.ok(); // nothing is ever sent: it is an error, at the end
+        Error::Disconnected(self.shared.in_flight.reason())
     }
 }
 
