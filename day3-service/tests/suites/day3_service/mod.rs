@@ -37,8 +37,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::support::arith::{self, Arith, ArithClient, Cpu};
 use crate::support::peer::{Peer, call_with, frame};
 use crate::support::{
-    Fail, OnDrop, Running, Sleep, Sum, alone, eventually, expect_bytes, resident_mib, run, run_threads,
-    serve_in_memory, start, within,
+    Fail, OnDrop, Running, Sleep, Sum, eventually, expect_bytes, run, run_threads, serve_in_memory, start,
+    within,
 };
 
 const TWO_AND_THREE: Sum = Sum { num1: 2, num2: 3 };
