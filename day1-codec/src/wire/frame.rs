@@ -159,7 +159,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
         }
-        if self.buf.capacity() > KEPT_LEN {
+        // Empty, but perhaps with the room of a burst. `capacity` does not tell: it is less by what was taken off.
+        if self.buf.try_reclaim(KEPT_LEN) {
             self.buf = BytesMut::new();
         }
         self.io.flush().await?;

@@ -63,7 +63,8 @@ macro_rules! service {
         $crate::Service::builder($name, $receiver)
             $(.method(
                 ::core::stringify!($method),
-                |receiver: ::std::sync::Arc<_>, argument| async move { receiver.$method(argument).await },
+                // What is in the `Arc`: it has methods of its own, such as `clone`.
+                |receiver: ::std::sync::Arc<_>, argument| async move { (*receiver).$method(argument).await },
             ))*
             .build()
     };
