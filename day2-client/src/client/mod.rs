@@ -62,13 +62,8 @@ struct Shared {
     /// The longest argument that the server takes.
     max_body_len: usize,
     in_flight: Arc<InFlight>,
-<<<<<<< HEAD
-    /// Why the connection has ended, once it has.
-    ended: watch::Receiver<Option<Arc<Error>>>,
-=======
     /// Its sender is dropped when the connection ends.
     ended: watch::Receiver<()>,
->>>>>>> wire-day3-tests
     connection: AbortOnDropHandle<()>,
 }
 
@@ -117,15 +112,7 @@ impl Client {
             in_flight: Arc::clone(&in_flight),
             _ended: end,
         };
-<<<<<<< HEAD
-        let (end, ended) = watch::channel(None);
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            let reason = connection.run().await;
-            end.send_replace(Some(Arc::new(reason)));
-        }));
-=======
         let connection = AbortOnDropHandle::new(tokio::spawn(connection.run()));
->>>>>>> wire-day3-tests
         let shared = Shared { codec, max_body_len, in_flight, ended, connection };
         Ok(Client { shared: Arc::new(shared), metadata: Arc::default() })
     }
@@ -205,25 +192,15 @@ impl Client {
         self.shared.connection.abort();
     }
 
-<<<<<<< HEAD
-    /// Waits for the end of the connection, and returns the reason: [`Error::Disconnected`], [`Error::Io`], or
-    /// [`Error::Protocol`] if the server broke the rules.
-=======
     /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`]: the first one, such
     /// as that of the server's goaway.
->>>>>>> wire-day3-tests
     ///
     /// # Cancel safety
     /// Cancellation-safe.
-    pub async fn closed(&self) -> Arc<Error> {
+    pub async fn closed(&self) -> Error {
         let mut ended = self.shared.ended.clone();
-<<<<<<< HEAD
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        reason.unwrap_or_else(|| Arc::new(Error::Disconnected("the client was closed".to_owned())))
-=======
         ended.changed().await.ok(); // nothing is ever sent: it is an error, at the end
         Error::Disconnected(self.shared.in_flight.reason())
->>>>>>> wire-day3-tests
     }
 }
 
