@@ -95,7 +95,7 @@ where
 {
     async fn run(&mut self) -> Result<(), Error> {
         loop {
-            // First what has ended: its place is free for the next call, and its reply joins the next write.
+            // First all that has ended: its place is free for the next call, and its reply joins the next write.
             while let Some(ended) = self.handlers.try_join_next() {
                 self.finish(ended)?;
             }

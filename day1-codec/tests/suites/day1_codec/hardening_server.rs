@@ -294,7 +294,8 @@ fn what_quotes_a_peer_is_cut() {
             let reply = peer.read_message().await;
             assert_eq!((reply.seq(), reply.code()), (seq, "unimplemented"));
         }
-        let kind = "\u{1}".repeat(2000);
+        // With a word of its own about it, the server's goaway would be longer than a header may be.
+        let kind = "x".repeat(MAX_HEADER_LEN - r#"{"":{}}"#.len());
         peer.send(&frame(json!({ kind: {} }).to_string())).await;
         peer.expect_goaway().await;
 
@@ -418,7 +419,7 @@ fn replies_do_not_wait_for_the_end_of_a_flood() {
         tokio::spawn(async move { server.serve_connection(io).await });
         eventually("a reply to each call", || seen.replies.load(SeqCst) == CALLS).await;
         let sent = seen.sent_before_first_reply.load(SeqCst);
-        assert!(sent < CALLS / 4, "the first reply was written when {sent} calls had been read");
+        assert!(sent < CALLS / 20, "the first reply was written when {sent} calls had been read");
     });
 }
 
