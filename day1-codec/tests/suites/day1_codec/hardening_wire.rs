@@ -238,7 +238,7 @@ fn a_hostile_length_in_bincode_is_an_error() {
 
 /// No bytes make a codec panic.
 ///
-/// They come from the network: anybody may have written them. A panic would cost more than the one call that
+/// They come from the network, from any author. A panic would cost more than the one call that
 /// they belong to.
 ///
 /// Hint: `decode` ends with a value or with `Error::Decode`; there is nothing in it to `unwrap`.
@@ -339,7 +339,7 @@ fn every_shape_of_value_has_these_bytes() {
 /// `None`, without an error. bincode keeps them apart.
 ///
 /// It is what serde_json and JavaScript do. To refuse them would cost a second pass over every value, so it is
-/// documented, and pinned here: whoever changes it changes the wire.
+/// documented, and pinned here: a change of it is a change of the wire.
 ///
 /// Hint: nothing to do. Send an enum where the difference matters.
 #[test]
