@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::watch;
 use tokio::task::yield_now;
 
 use crate::client::in_flight::InFlight;
@@ -26,8 +25,6 @@ pub(super) struct Connection<Io> {
     /// The longest reply that the client takes.
     pub(super) max_body_len: usize,
     pub(super) in_flight: Arc<InFlight>,
-    /// Dropped with the rest: this is how [`Client::closed`](super::Client::closed) learns of the end.
-    pub(super) _ended: watch::Sender<()>,
 }
 
 /// However the task ends, also when it is aborted: no caller waits for a reply that cannot come.
@@ -38,7 +35,7 @@ impl<Io> Drop for Connection<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Error {
         // Both directions at once: a client that stopped reading while it writes could wait for a server
         // that does the same. The first to end ends the connection.
         let error = tokio::select! {
@@ -56,6 +53,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
             goaway.queue(&mut self.writer, self.codec, 0).ok();
             self.writer.shutdown().await.ok();
         }
+        error
     }
 }
 

@@ -156,15 +156,13 @@ impl InFlight {
     /// Closes the table, and fails the calls that were sent with [`Error::Disconnected`]. The first reason stays.
     pub(super) fn fail_all(&self, reason: &str) {
         self.close(reason);
-        let calls = std::mem::take(&mut self.lock().calls);
+        let mut state = self.lock();
+        let calls = std::mem::take(&mut state.calls);
+        let reason = state.closed.clone().unwrap_or_default();
+        drop(state);
         for entry in calls.into_values() {
-            entry.caller.send(Err(Error::Disconnected(self.reason()))).ok();
+            entry.caller.send(Err(Error::Disconnected(reason.clone()))).ok();
         }
-    }
-
-    /// Why no call can be added any more; an empty text while calls can be.
-    pub(super) fn reason(&self) -> String {
-        self.lock().closed.clone().unwrap_or_default()
     }
 
     /// Whether new calls are accepted.

@@ -62,8 +62,8 @@ struct Shared {
     /// The longest argument that the server takes.
     max_body_len: usize,
     in_flight: Arc<InFlight>,
-    /// Its sender is dropped when the connection ends.
-    ended: watch::Receiver<()>,
+    /// Why the connection has ended, once it has.
+    ended: watch::Receiver<Option<Arc<Error>>>,
     connection: AbortOnDropHandle<()>,
 }
 
@@ -103,16 +103,18 @@ impl Client {
             handshake::offer(&mut reader, &mut writer, &options.hello()).await?;
 
         let in_flight = InFlight::new(options.max_in_flight.min(max_in_flight));
-        let (end, ended) = watch::channel(());
         let connection = Connection {
             reader: MessageReader::new(reader, codec),
             writer,
             codec,
             max_body_len: options.max_body_len,
             in_flight: Arc::clone(&in_flight),
-            _ended: end,
         };
-        let connection = AbortOnDropHandle::new(tokio::spawn(connection.run()));
+        let (end, ended) = watch::channel(None);
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            let reason = connection.run().await;
+            end.send_replace(Some(Arc::new(reason)));
+        }));
         let shared = Shared { codec, max_body_len, in_flight, ended, connection };
         Ok(Client { shared: Arc::new(shared), metadata: Arc::default() })
     }
@@ -192,15 +194,15 @@ impl Client {
         self.shared.connection.abort();
     }
 
-    /// Waits for the end of the connection, and returns the reason as [`Error::Disconnected`]: the first one, such
-    /// as that of the server's goaway.
+    /// Waits for the end of the connection, and returns the reason: [`Error::Disconnected`], [`Error::Io`], or
+    /// [`Error::Protocol`] or [`Error::FrameTooLarge`] if the server broke the rules.
     ///
     /// # Cancel safety
     /// Cancellation-safe.
-    pub async fn closed(&self) -> Error {
+    pub async fn closed(&self) -> Arc<Error> {
         let mut ended = self.shared.ended.clone();
-        ended.changed().await.ok(); // nothing is ever sent: it is an error, at the end
-        Error::Disconnected(self.shared.in_flight.reason())
+        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_else(|| Arc::new(Error::Disconnected("the client was closed".to_owned())))
     }
 }
 

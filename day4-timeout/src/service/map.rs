@@ -13,8 +13,8 @@ use crate::service::{Service, ServiceError};
 /// A clone is another handle on the same map: services can be added and removed while it serves.
 ///
 /// A call of a name that is not `Service.method` fails with [`Code::INVALID_ARGUMENT`], one of an unknown service
-/// or method with [`Code::UNIMPLEMENTED`], one with an argument of another type with
-/// [`Code::INVALID_ARGUMENT`].
+/// or method with [`Code::UNIMPLEMENTED`] and a message that lists what there is, one with an argument of
+/// another type with [`Code::INVALID_ARGUMENT`].
 ///
 /// ```
 /// use day4_timeout::{Server, ServiceMap, service};

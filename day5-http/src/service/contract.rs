@@ -115,6 +115,16 @@ impl Caller for Client {
 ///     arith.sum(&"1 + 2").await.ok();
 /// }
 /// ```
+///
+/// Nor does an implementation with another type:
+///
+/// ```compile_fail
+/// # day5_http::contract! { pub trait Arith, client ArithClient { async fn sum((i32, i32)) -> i32; } }
+/// struct Cpu;
+/// impl Arith for Cpu {
+///     async fn sum(&self, (a, b): (i32, i32)) -> anyhow::Result<i64> { Ok(i64::from(a) + i64::from(b)) }
+/// }
+/// ```
 #[macro_export]
 macro_rules! contract {
     ($(#[$trait_doc:meta])* $vis:vis trait $name:ident, client $client:ident {
@@ -135,8 +145,9 @@ macro_rules! contract {
                 $crate::Service::builder(::core::stringify!($name), self)
                     $(.method(
                         ::core::stringify!($method),
+                        // By the trait's name: an `Arc` has methods of its own, such as `clone`.
                         |receiver: ::std::sync::Arc<Self>, argument: $argument| async move {
-                            receiver.$method(argument).await
+                            $name::$method(&*receiver, argument).await
                         },
                     ))*
                     .build()
@@ -144,13 +155,17 @@ macro_rules! contract {
         }
 
         /// Calls the methods of the service.
-        #[derive(Clone, Debug)]
-        $vis struct $client<C>($vis C);
+        // The name of the parameter is not hygienic: it must not be the name of a type in the list.
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        $vis struct $client<AnyCaller>($vis AnyCaller);
 
-        impl<C: $crate::Caller> $client<C> {
+        impl<AnyCaller: $crate::Caller> $client<AnyCaller> {
             $(
                 $(#[$doc])*
-                $vis async fn $method(&self, argument: &$argument) -> ::core::result::Result<$reply, C::Error> {
+                $vis async fn $method(
+                    &self,
+                    argument: &$argument,
+                ) -> ::core::result::Result<$reply, AnyCaller::Error> {
                     $crate::Caller::call(
                         &self.0,
                         ::core::concat!(::core::stringify!($name), ".", ::core::stringify!($method)),

@@ -41,7 +41,10 @@ use crate::wire::message::{Message, MessageReader};
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
 pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
-/// How long calls that were read together are started before replies and other connections have their turn.
+/// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
+const KEPT_CALLS: usize = 64;
+
+/// How long calls are started, of one read or of several, before replies and other connections have their turn.
 const SLICE: Duration = Duration::from_millis(1);
 
 const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -97,6 +100,7 @@ where
         in_flight: HashMap::new(),
         budget: PollSemaphore::new(Arc::clone(&settings.budget.permits)),
         held_budget: None,
+        busy: Duration::ZERO,
         liveness: Liveness::new(),
     };
     let result = connection.run(&shutdown).await;
@@ -122,6 +126,8 @@ struct Connection<'a, R, W> {
     budget: PollSemaphore,
     /// For the body that comes next.
     held_budget: Option<OwnedSemaphorePermit>,
+    /// How long calls were started since everybody else had a turn.
+    busy: Duration,
     liveness: Liveness,
 }
 
@@ -139,7 +145,8 @@ where
             }
             let is_cut = self.receive_slice().await?;
             let wanted_budget = self.wanted_budget();
-            let is_reading = self.has_room() && wanted_budget.is_none();
+            // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
+            let is_reading = self.has_room() && wanted_budget.is_none() && !is_cut;
             let is_inside = self.reader.is_inside();
             self.liveness.is_idle = self.in_flight.is_empty() && !is_inside;
             self.liveness.set_reading(is_reading && is_inside);
@@ -182,11 +189,13 @@ where
         {
             self.liveness.has_message();
             self.receive(message).await?;
-            if started.elapsed() > SLICE {
+            if self.busy + started.elapsed() > SLICE {
+                self.busy = Duration::ZERO;
                 yield_now().await;
                 return Ok(true);
             }
         }
+        self.busy += started.elapsed();
         Ok(false)
     }
 
@@ -272,6 +281,9 @@ where
             return Ok(());
         };
         self.in_flight.remove(&seq);
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink_to(KEPT_CALLS);
+        }
         self.liveness.has_called();
         self.reply(seq, result.map(|reply| reply.body))
     }

@@ -1,7 +1,8 @@
 //! The hard cases of a connection: what costs one call, and what costs the connection.
 //!
 //! Complete `src/server/connection.rs`: the limit in `start`, a panic in `finish`, a reply that is too long in
-//! `reply`, and `close` with its goaway. `RemoteError::refusal` is in `src/error.rs`.
+//! `reply`, and `close` with its goaway. `RemoteError::refusal` is in `src/error.rs`, `FrameWriter::shutdown`
+//! in `src/wire/frame.rs`.
 //!
 //! Chapter: The wire > Messages; Limits; What goes wrong without it
 
@@ -127,7 +128,7 @@ fn a_panic_is_an_error_reply() {
 /// A client that breaks the rules of the wire is told why, with a goaway, and is disconnected. Others go on.
 ///
 /// The rules: a header that decodes and belongs to a client, a `seq` that is not in flight, no body longer than
-/// the server said that it takes. What comes after a broken one, nobody can tell.
+/// the server said that it takes. What comes after a broken one cannot be read.
 ///
 /// Hint: queue the goaway behind the replies that are queued already, and write all of it before you close.
 #[test]

@@ -1,8 +1,8 @@
 //! One connection: the first whole call, and many at once.
 //!
 //! Write the server's constructor, its settings and `serve_connection` in `src/server/mod.rs`; `Request`,
-//! `Reply::encode`, the two `Handler`s and `answer` in `src/server/handler.rs`; and in `src/server/connection.rs`
-//! `serve`, `run`, `has_room`, `receive`, `start`, `finish` and `reply`. A `todo!` may stay where a limit is
+//! `Reply::encode`, the two `Handler`s and `answer` in `src/server/handler.rs`; and in
+//! `src/server/connection.rs` `serve`, `run`, `has_room`, `receive`, `start`, `finish` and `reply`. A `todo!` may stay where a limit is
 //! reached, a handler panics or a rule is broken: that is the next stage.
 //!
 //! Chapter: The wire > Messages; Files of today
@@ -153,7 +153,7 @@ fn replies_leave_in_the_order_of_completion() {
 /// Every failed call has a code, for programs: that of the handler's error if it has one, `invalid_argument` for
 /// an argument that does not decode, `unknown` for a plain error.
 ///
-/// If all that the client gets is text, its program decides by text, and somebody rewords it. A `RemoteError` may
+/// If all that the client gets is text, its program decides by text, until the text changes. A `RemoteError` may
 /// stand anywhere among the causes of an error, as `?` and `context` put them together.
 ///
 /// Hint: `anyhow::Error::chain` and `downcast_ref`. `Request::decode` returns the right error already.

@@ -1,8 +1,8 @@
 //! Frames: where one piece of data ends and the next begins.
 //!
 //! Write `FrameWriter` and `FrameReader` in `src/wire/frame.rs`. First `queue` and `flush`: the first test
-//! needs nothing else. Then `next`, which finds a frame in what has arrived, `fill`, which reads once, and
-//! `read`, which does both until there is a frame.
+//! needs nothing else. Then `announced_len` and `next`, which find a frame in what has arrived, `fill`, which
+//! reads once, and `read`, which does both until there is a frame.
 //!
 //! Chapter: The wire > Frames
 

@@ -1,7 +1,7 @@
 //! The handshake: both sides agree on a codec, and say how much they take.
 //!
-//! Write `accept`, `read_hello`, `send` and `not_this_protocol` in `src/wire/handshake.rs`, and the two defaults
-//! there. No server is needed yet: these tests call `accept` on a stream in memory.
+//! Write `accept`, `read_hello`, `send` and `not_this_protocol` in `src/wire/handshake.rs`, the two defaults and
+//! `ClientHello::new` there. No server is needed yet: these tests call `accept` on a stream in memory.
 //!
 //! Chapter: The wire > Handshake
 

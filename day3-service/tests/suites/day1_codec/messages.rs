@@ -1,7 +1,7 @@
 //! Messages: a header, and in some of them a body.
 //!
-//! Write `Message::body`, `body_mut` and `queue`, `check_len` and `MessageReader` in `src/wire/message.rs`, and in
-//! `src/error.rs` `RemoteError::new` and `truncate`. The reader stands on `next` and `fill` of the frames.
+//! Write `Message::body`, `body_mut` and `queue`, `check_len`, the functions of `error_field` and `MessageReader`
+//! in `src/wire/message.rs`, and `RemoteError::new` and `truncate` in `src/error.rs`. The reader stands on `next` and `fill` of the frames.
 //!
 //! Chapter: The wire > Messages
 
@@ -172,7 +172,7 @@ fn a_message_that_is_too_long_queues_nothing() {
 /// A header that does not decode is an error of the protocol, and so is the end of the stream between a header
 /// and its body.
 ///
-/// Behind such a header nobody can say where the next message begins: is the frame that follows its body? And
+/// Behind such a header it is not known where the next message begins: is the frame that follows its body? And
 /// half a message is lost, although the reader of frames saw only whole ones.
 ///
 /// Hint: `Error::Protocol`. Whether a header waits for its body tells the two ends of a stream apart.

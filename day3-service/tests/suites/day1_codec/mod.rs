@@ -21,6 +21,8 @@ mod server;
 
 mod hardening_wire;
 
+mod hardening_floods;
+
 mod hardening_server;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,7 +1,7 @@
 //! The server: a task for each connection, and an end for all that was started.
 //!
-//! Write `serve`, `log_end` and the listener for TCP in `src/server/mod.rs`. The handlers of a connection end
-//! with it: that is `close`, or the `JoinSet`, in `src/server/connection.rs`.
+//! Write `serve` and `log_end` in `src/server/mod.rs`, and the listener for TCP in `src/server/listener.rs`. The
+//! handlers of a connection end with it: that is `close`, or the `JoinSet`, in `src/server/connection.rs`.
 //!
 //! Chapter: Files of today; What goes wrong without it
 
@@ -10,7 +10,7 @@ use super::*;
 /// A failing accept is not the end: the next connection is served.
 ///
 /// A process that has run out of file descriptors fails to accept until one is closed. GeeRPC's server gives
-/// up at the first such error, and never serves anybody again.
+/// up at the first such error, and never serves a client again.
 ///
 /// Hint: `accept` in a loop; an error is logged, and no reason to leave it. Wait a little before the next one:
 /// the clock of this test is paused, so the wait costs nothing.

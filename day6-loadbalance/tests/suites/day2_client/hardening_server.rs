@@ -1,0 +1,211 @@
+//! Hardening, the server: handlers that panic wherever they can, and clients that flood it.
+//!
+//! Nothing new is to be written. Each of these breaks a server that passes everything before.
+//!
+//! Chapter: Limits
+
+use super::*;
+
+/// A panic is an error reply for its own call, wherever in the handler it happens.
+///
+/// Before the future exists, at its first poll on the connection's own task, or later in a task of its own.
+///
+/// Hint: `catch_unwind` around all of it. The messages of these panics are on purpose.
+#[test]
+fn a_panic_at_any_place_is_an_error_reply() {
+    run(async || panic_at_each_place(|| panic!("this panic is part of the test")).await);
+}
+
+/// A panic whose payload panics when it is dropped, and the next one too, is an error reply like any other.
+///
+/// What a handler panics with is a value of its own. Such a one lost a reply and a place for good; dropped while
+/// another panic is on its way it ends the process.
+///
+/// Hint: drop the payload where panics are caught; what comes out of that is forgotten.
+#[test]
+fn a_payload_that_panics_when_it_is_dropped_is_an_error_reply() {
+    struct Rude;
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            std::panic::panic_any(Rude);
+        }
+    }
+    alone(module_path!(), "a_payload_that_panics_when_it_is_dropped_is_an_error_reply", || {
+        run(async || panic_at_each_place(|| std::panic::panic_any(Rude)).await);
+    });
+}
+
+/// A handler that panics where its method says, and a peer that wants an error reply each time.
+async fn panic_at_each_place(panic: fn()) {
+    let handler = move |request: Request| {
+        let panics_at = move |request: &Request, place| {
+            if request.service_method() == place {
+                panic();
+            }
+        };
+        panics_at(&request, "Panic.early");
+        async move {
+            panics_at(&request, "Panic.first_poll");
+            tokio::task::yield_now().await;
+            panics_at(&request, "Panic.late");
+            Ok(request.reply("fine")?)
+        }
+    };
+    let (mut peer, _served) = serve_in_memory(Server::new(handler).max_in_flight(1));
+    peer.handshake_json().await;
+    for (seq, method) in (1..).zip(["Panic.early", "Panic.first_poll", "Panic.late"]) {
+        peer.send(&call(method, seq, json!(null))).await;
+        let reply = peer.read_message().await;
+        assert_eq!((reply.seq(), reply.code(), reply.is_refused()), (seq, "internal", false), "{method}");
+    }
+    peer.send(&call("Panic.not", 9, json!(null))).await;
+    assert_eq!(peer.read_message().await.value(), "fine", "and its place is free again");
+}
+
+/// A panic while an error is turned into text is a panic of the handler, too.
+///
+/// An error's `Display` is code of the application as well. It runs late, when the handler has returned.
+///
+/// Hint: make the text where panics are caught, not where the reply is sent.
+#[test]
+fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("this panic is part of the test")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+
+    run(async || {
+        let handler = async |request: Request| {
+            if request.service_method() == "Fail.late" {
+                tokio::task::yield_now().await;
+            }
+            if request.service_method() == "Fail.not" {
+                return Ok(request.reply("fine")?);
+            }
+            Err::<Reply, _>(Unspeakable.into())
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler));
+        peer.handshake_json().await;
+        for (seq, method) in (1..).zip(["Fail.first_poll", "Fail.late"]) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.code()), (seq, "internal"), "{method}");
+        }
+        peer.send(&call("Fail.not", 3, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "fine");
+    });
+}
+
+/// A handler whose future panics when it is dropped has its reply sent all the same, and harms no other call; also if
+/// it has panicked before.
+///
+/// The future is dropped after its last poll, with the guards that it holds. A guard's `Drop` is code of the
+/// application, and this panic comes where no one expects it.
+///
+/// Hint: drop the handler's future where panics are caught, and not while another panic is on its way.
+#[test]
+fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
+    struct Rude {
+        request: Request,
+        is_late: bool,
+    }
+    impl Future for Rude {
+        type Output = anyhow::Result<Reply>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            if std::mem::take(&mut self.is_late) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            assert_ne!(self.request.service_method(), "Rude.panics", "this panic is part of the test");
+            Poll::Ready(Ok(self.request.reply("done")?))
+        }
+    }
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            panic!("this panic is part of the test");
+        }
+    }
+
+    alone(module_path!(), "a_panic_in_the_drop_of_a_handler_harms_no_call", || {
+        run(async || {
+            let handler = |request: Request| {
+                let is_late = request.service_method() == "Rude.late";
+                Rude { request, is_late }
+            };
+            let (mut peer, _served) = serve_in_memory(Server::new(handler));
+            peer.handshake_json().await;
+            for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
+                peer.send(&call(method, seq, json!(null))).await;
+                let reply = peer.read_message().await;
+                assert_eq!((reply.seq(), reply.value()), (seq, json!("done")), "{method}");
+            }
+            peer.send(&call("Rude.panics", 4, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.code()), (4, "internal"));
+            peer.send(&call("Rude.at_once", 5, json!(null))).await;
+            assert_eq!(peer.read_message().await.value(), "done");
+        });
+    });
+}
+
+/// A client that floods the server with calls which are answered at once does not hold up the calls of another, on
+/// the same thread.
+///
+/// One read holds hundreds of small calls, or some larger ones, and Tokio's budget counts reads. A connection that
+/// answers all that it has read, and reads on as long as there is more, does not let the other have a turn: in our
+/// first edition for 95 ms.
+///
+/// Hint: note how long calls were started since everybody else had a turn, and after a slice of time yield once.
+#[test]
+fn a_flood_of_ready_handlers_holds_up_no_other_client() {
+    run(async || {
+        let flood_calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&flood_calls);
+        let server = Server::new(move |request: Request| {
+            if request.service_method() == "Flood.call" {
+                let started = Instant::now();
+                while started.elapsed() < Duration::from_micros(100) {}
+                counted.fetch_add(1, SeqCst);
+            }
+            async move { Ok(request.reply(&1)?) }
+        });
+        let server = start(server).await;
+        for body_len in [1, 1000, 3000] {
+            let flood = Peer::connect_json(server.addr).await;
+            let (mut replies, mut calls) = flood.io.into_split();
+            let flooding = tokio::spawn(async move {
+                let body = json!("x".repeat(body_len));
+                let batch: Vec<u8> = (0..100).flat_map(|seq| call("Flood.call", seq, body.clone())).collect();
+                while calls.write_all(&batch).await.is_ok() {}
+            });
+            let reading = tokio::spawn(async move {
+                let mut buf = vec![0; 1 << 16];
+                while replies.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+            });
+            let before = flood_calls.load(SeqCst);
+            eventually("the flood has begun", || flood_calls.load(SeqCst) - before > 1000).await;
+
+            let client = connect(&server, &json_only()).await;
+            let mut meanwhile = Vec::new();
+            for _ in 0..21 {
+                let before = flood_calls.load(SeqCst);
+                let call = client.call::<_, u32>("Other.call", &1);
+                within("the reply beside the flood", call).await.unwrap();
+                meanwhile.push(flood_calls.load(SeqCst) - before);
+            }
+            flooding.abort();
+            reading.abort();
+            meanwhile.sort();
+            let half = meanwhile[10];
+            assert!(
+                half < 60,
+                "bodies of {body_len} bytes: {half} calls of the flood were answered while one of another client waited"
+            );
+        }
+    });
+}
