@@ -31,20 +31,6 @@ const LAYERS: [&[&str]; 6] = [
 /// Files that may import what they like.
 const FREE: [&str; 3] = ["src/lib.rs", "src/main.rs", "src/cli.rs"];
 
-/// Imports that break the rule today: the file, and what it imports. Each is to be removed.
-const EXCEPTIONS: [(&str, &str); 5] = [
-    // `Error` names the codec that could not decode, and `Codec` returns an `Error`.
-    ("src/error.rs", "src/wire/codec.rs"),
-    // How large a buffer may be that is kept. Both files use the constant.
-    ("src/wire/write_buf.rs", "src/wire/frame.rs"),
-    // A connection borrows the whole `Server` for its settings.
-    ("src/server/connection.rs", "src/server/mod.rs"),
-    // An entry that is dropped early sends a cancel, in the type that the connection's queue has.
-    ("src/client/in_flight.rs", "src/client/connection.rs"),
-    // The services that the debug page shows.
-    ("src/server/mod.rs", "src/service/mod.rs"),
-];
-
 /// A module's path below the crate's root: `["wire", "frame"]`.
 type Module = Vec<String>;
 
@@ -71,7 +57,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
         };
         for target in paths {
             match file(&modules, &target) {
-                Some(file) if file == *path || EXCEPTIONS.contains(&(path, file)) => {}
+                Some(file) if file == *path => {}
                 Some(file) => {
                     imports.entry(path).or_default().insert(file);
                 }
