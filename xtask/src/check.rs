@@ -1,7 +1,7 @@
-//! `check`: a day's suite as a ladder, and what to do next.
+//! `check`: a day's suite as a report, and what to do next.
 //!
 //! ```text
-//! suites ──▶ runner ──▶ panics ──▶ ladder
+//! suites ──▶ runner ──▶ failures ──▶ report
 //! the steps  run them   what came  shown, with the place in the chapter (chapter)
 //! ```
 //!
@@ -20,11 +20,11 @@ use anyhow::{Result, bail};
 use crate::chapter::Chapter;
 use crate::course::{DAYS, Day};
 use crate::done;
-use crate::ladder::Ladder;
-use crate::panics::{Finding, Step};
+use crate::failures::{Finding, Step};
+use crate::report::Report;
 use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
-use crate::screen::{Paint, Status};
 use crate::suites::{self, Suite};
+use crate::term::{Paint, Status};
 use crate::tree;
 
 /// No more steps are begun when this many hang.
@@ -46,14 +46,14 @@ struct Ran {
     time: Duration,
 }
 
-/// Checks one day and shows its ladder. `false`: not all of it passed.
+/// Checks one day and shows its report. `false`: not all of it passed.
 ///
 /// # Errors
 ///
 /// The day does not exist, or cargo cannot be run.
 pub(crate) fn day(root: &Path, day: &Day, hint: bool) -> Result<bool> {
     must_exist(root, day)?;
-    ladder(root, day, hint, Paint::stdout(), NEVER)
+    report(root, day, hint, Paint::stdout(), NEVER)
 }
 
 /// Checks one day again whenever one of its files has been saved, until it is interrupted.
@@ -78,7 +78,7 @@ pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
                 }
                 stop.store(true, Ordering::Relaxed);
             });
-            if let Err(error) = ladder(root, day, hint, paint, &|| stop.load(Ordering::Relaxed)) {
+            if let Err(error) = report(root, day, hint, paint, &|| stop.load(Ordering::Relaxed)) {
                 outln!("error: {error:#}");
             }
             if !looking.is_finished() {
@@ -144,8 +144,8 @@ fn must_exist(root: &Path, day: &Day) -> Result<()> {
     Ok(())
 }
 
-/// One round: the ladder; if all of it is passed, the suites of the days before; and if they are, what is left.
-fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> Result<bool> {
+/// One round: the report; if all of it is passed, the suites of the days before; and if they are, what is left.
+fn report(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> Result<bool> {
     let mut names = suites::names(root, day)?;
     let own = names.pop().unwrap_or_default();
     let ran = match run(root, day, &[&own], stop)? {
@@ -159,9 +159,9 @@ fn ladder(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> R
         return Ok(false);
     };
     let chapter = Chapter::read(root, day);
-    let ladder = Ladder { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
-    out!("{}", ladder.show(paint, hint));
-    let passed = ladder.first().is_none() && earlier(root, day, &names, paint, stop)?;
+    let report = Report { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
+    out!("{}", report.show(paint, hint));
+    let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
     if passed {
         let lines = done::lines(root, day);
         if !lines.is_empty() {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::checks;
 use crate::course::{DAYS, Day};
 use crate::layers;
-use crate::screen;
+use crate::term;
 use crate::tree::{self, Counts, Tree};
 
 /// What became of a file from one day to the next.
@@ -165,7 +165,7 @@ fn print(day: &Day, comparison: &Comparison) {
         columns(comparison.lines(|_| true)),
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
-        for line in screen::wrap(paths, 88) {
+        for line in term::wrap(paths, 88) {
             outln!("    {sign} {line}");
         }
     }

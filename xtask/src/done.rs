@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::course::Day;
-use crate::{blank, git, lab};
+use crate::{git, lab, strip};
 
 /// The lines. Of the course's own solution there is only one, about what the day has besides.
 pub(crate) fn lines(root: &Path, day: &Day) -> Vec<String> {
@@ -20,7 +20,7 @@ pub(crate) fn lines(root: &Path, day: &Day) -> Vec<String> {
     };
     let mut lines = Vec::new();
     let lib = fs::read_to_string(day.dir(root).join("src/lib.rs")).unwrap_or_default();
-    if let Some(index) = lib.lines().position(blank::is_allow_unused) {
+    if let Some(index) = lib.lines().position(strip::is_allow_unused) {
         let place = format!("{}/src/lib.rs:{}", day.name, index + 1);
         lines.push(format!("{place} still allows what is unused: take that line out."));
     }

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::blank::{self, Function, GIVEN_FILES};
 use crate::course::Day;
-use crate::screen::wrap;
+use crate::strip::{self, Function, GIVEN_FILES};
+use crate::term::wrap;
 use crate::tree::{self, Tree};
 use crate::{git, readme};
 
@@ -39,12 +39,12 @@ pub(crate) fn make(day: u8, befores: &[Tree], after: &Tree, only: Option<&str>) 
             continue;
         }
         let old: Vec<&str> = befores.iter().filter_map(|tree| tree.get(path)).map(String::as_str).collect();
-        let (blanked, functions) = blank::blank(day, path, &old, text)?;
+        let (blanked, functions) = strip::strip(day, path, &old, text)?;
         exercise.tree.insert(path.clone(), blanked);
         exercise.functions.extend(functions);
     }
     if let Some(lib) = exercise.tree.get_mut("src/lib.rs") {
-        *lib = blank::allow_unused(lib)?;
+        *lib = strip::allow_unused(lib)?;
     }
     Ok(exercise)
 }
@@ -212,7 +212,7 @@ fn print(day: &Day, exercise: &Exercise, order: &[String], commit: &str) {
 
     let first = files.first().map(|(path, _)| format!("{name}/{path}")).unwrap_or_default();
     let commands = [
-        (format!("cargo xtask check {}", day.number), "the suite as a ladder: what to write next"),
+        (format!("cargo xtask check {}", day.number), "the suite step by step: what to write next"),
         (git::show_solution(None, &first), "the solution of a file: its lines have a +, yours a -"),
         (format!("git restore {first}"), "the solution back, for a file"),
         (format!("git restore {name}"), "the solution back, for all of the day"),

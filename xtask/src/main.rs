@@ -15,8 +15,8 @@
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
 //! another day). [`tree`] holds a day's files in memory, [`checks`], [`layers`] and [`readme`] say what is
-//! wrong with them. [`suites`] reads the suites, [`runner`] builds and runs them. [`blank`] takes the bodies of functions
-//! out, [`variants`] gives them several. [`screen`] writes what people read.
+//! wrong with them. [`suites`] reads the suites, [`runner`] builds and runs them. [`strip`] takes the bodies of functions
+//! out, [`variants`] gives them several. [`term`] writes what people read.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -26,9 +26,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
 
 #[macro_use]
-mod screen; // first, as its macros are known only below
+mod term; // first, as its macros are known only below
 
-mod blank;
 mod carry;
 mod chapter;
 mod check;
@@ -37,19 +36,20 @@ mod course;
 mod days;
 mod done;
 mod exercise;
+mod failures;
 mod forward;
 mod git;
 mod lab;
-mod ladder;
 mod layers;
-mod panics;
 mod prove;
 mod prove_exercises;
 mod prove_labs;
 mod readme;
+mod report;
 mod runner;
 mod scratch;
 mod soak;
+mod strip;
 mod suites;
 mod tree;
 mod variants;

@@ -7,12 +7,12 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::course::Day;
-use crate::panics::{Finding, Step, todos};
+use crate::failures::{Finding, Step, todos};
 use crate::prove::{Report, build, run_all, tail};
 use crate::runner::{Outcome, Program};
 use crate::scratch::Scratch;
 use crate::tree::{self, Tree};
-use crate::{blank, exercise};
+use crate::{exercise, strip};
 
 /// Builds the exercises of these days, all at once, and runs their suites.
 ///
@@ -38,7 +38,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], report: &mut Report) -> 
         scratch.put(root, day, &exercise.tree)?;
         let of_day = exercise.to_write().filter(|function| function.changed);
         changed
-            .insert(day.number, of_day.map(|function| blank::message(day.number, &function.name)).collect());
+            .insert(day.number, of_day.map(|function| strip::message(day.number, &function.name)).collect());
     }
     let built = build(&scratch, days, "the exercises", report)?;
     for (day, why) in built.broken {

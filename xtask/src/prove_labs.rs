@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::course::{DAYS, Day};
+use crate::failures::{Finding, Step};
 use crate::lab::{self, Lab};
-use crate::panics::{Finding, Step};
 use crate::prove::{Report, build, run_all, tail};
 use crate::runner::Program;
 use crate::scratch::Scratch;

@@ -70,7 +70,7 @@ pub(crate) struct Stage {
     pub(crate) file: String,
 }
 
-/// One test, a step of the ladder.
+/// One test, a step of the report.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Test {
     /// Of the function.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::carry;
 use crate::course::Day;
-use crate::{git, screen};
+use crate::{git, term};
 
 /// Path (such as `src/frame.rs`) to text.
 pub(crate) type Tree = BTreeMap<String, String>;
@@ -100,7 +100,7 @@ pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<(
     match status.code() {
         Some(0 | 1) => Ok(()),
         // It was ended by a signal, and has written all it could: as in `… | head`, nobody reads on.
-        None => screen::nobody_reads(),
+        None => term::nobody_reads(),
         Some(_) => bail!("git diff: {status}"),
     }
 }

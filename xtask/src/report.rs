@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use crate::chapter::Chapter;
 use crate::course::Day;
-use crate::panics::{Finding, Step};
-use crate::screen::{Paint, WIDTH, wrap};
+use crate::failures::{Finding, Step};
 use crate::suites::{Stage, Suite, Test};
+use crate::term::{Paint, WIDTH, wrap};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
 
 /// A suite that has been run.
-pub(crate) struct Ladder<'a> {
+pub(crate) struct Report<'a> {
     pub(crate) day: &'a Day,
     pub(crate) chapter: &'a Chapter,
     pub(crate) suite: &'a Suite,
@@ -26,7 +26,7 @@ pub(crate) struct Ladder<'a> {
     pub(crate) root: &'a Path,
 }
 
-impl Ladder<'_> {
+impl Report<'_> {
     /// The first step that is not passed.
     pub(crate) fn first(&self) -> Option<(&Test, &Finding)> {
         let mut steps = self.suite.tests.iter().zip(self.findings);
@@ -275,7 +275,7 @@ fn an_answer() {}
         let files = [("mod", "mod frames;\nmod server;\n"), ("frames", FRAMES), ("server", SERVER)];
         let files =
             files.map(|(name, text)| (format!("{}/day1_codec/{name}.rs", suites::DIR), text.to_owned()));
-        let ladder = Ladder {
+        let report = Report {
             root: root.path(),
             day: course::day(1).unwrap(),
             chapter: &Chapter::parse(README),
@@ -283,7 +283,7 @@ fn an_answer() {}
             findings: &findings,
             time: Duration::from_millis(1240),
         };
-        ladder.show(Paint { colours: false }, hint)
+        report.show(Paint { colours: false }, hint)
     }
 
     #[test]

@@ -74,7 +74,7 @@ enum How {
 /// # Errors
 ///
 /// A file is not Rust.
-pub(crate) fn blank(day: u8, path: &str, before: &[&str], source: &str) -> Result<(String, Vec<Function>)> {
+pub(crate) fn strip(day: u8, path: &str, before: &[&str], source: &str) -> Result<(String, Vec<Function>)> {
     let mut old: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for text in before {
         for function in find(text).with_context(|| format!("{path}, the day before"))? {
@@ -316,16 +316,16 @@ mod tests {
 
     #[track_caller]
     fn assert_blank(source: &str, expected: &str) {
-        let (blanked, _) = blank(1, "src/a.rs", &[], source).unwrap();
+        let (blanked, _) = strip(1, "src/a.rs", &[], source).unwrap();
         assert_eq!(blanked, expected);
         syn::parse_file(&blanked).unwrap();
-        let (again, _) = blank(1, "src/a.rs", &[], &blanked).unwrap();
+        let (again, _) = strip(1, "src/a.rs", &[], &blanked).unwrap();
         assert_eq!(again, blanked, "not the same when done twice");
     }
 
     /// The functions that are new (`+`), changed (`~`) and given (`!`) since one or more versions before.
     fn told(before: &[&str], source: &str) -> String {
-        let (_, functions) = blank(2, "src/a.rs", before, source).unwrap();
+        let (_, functions) = strip(2, "src/a.rs", before, source).unwrap();
         let word = |function: &Function| {
             let sign = if function.given.is_some() { "!" } else { "" };
             format!("{sign}{}{}", if function.changed { "~" } else { "+" }, function.name)
@@ -433,7 +433,7 @@ macro_rules! given {
     };
 }
 ";
-        let (blanked, functions) = blank(1, "src/a.rs", &[], source).unwrap();
+        let (blanked, functions) = strip(1, "src/a.rs", &[], source).unwrap();
         let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
         assert_eq!(names, ["Reader::read", "Handler::call", "Shape::is_large", "outer::inner::deep"]);
         let expected = source
@@ -560,7 +560,7 @@ fn same() { 1; }
 
     #[test]
     fn a_file_that_is_not_rust_is_an_error_that_names_it() {
-        let error = |before, source| format!("{:#}", blank(2, "src/a.rs", before, source).unwrap_err());
+        let error = |before, source| format!("{:#}", strip(2, "src/a.rs", before, source).unwrap_err());
         assert!(error(&[], "fn f( {").starts_with("src/a.rs: "));
         assert!(error(&["fn f( {"], "").starts_with("src/a.rs, the day before: "));
         assert!(error(&[], "\u{feff}fn f() {}").contains("not where the parser says"));
