@@ -44,6 +44,7 @@ mod layers;
 mod prove;
 mod prove_exercises;
 mod prove_labs;
+mod prove_steps;
 mod readme;
 mod report;
 mod runner;
@@ -150,6 +151,9 @@ enum Command {
         /// With each lab run all of the day's suite, not only the test that the lab names
         #[arg(long, conflicts_with = "exercises")]
         full: bool,
+        /// List for each step the functions that it needs and no earlier step did
+        #[arg(long, conflicts_with = "exercises")]
+        steps: bool,
     },
     /// Run every suite many times on a busy machine, and report failures and times
     Soak {
@@ -197,8 +201,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Lab { day, number: Some(number), answer: false } => {
             lab::apply(&root, course::day(day)?, number)
         }
-        Command::Prove { days, exercises, labs, full } => {
-            let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full };
+        Command::Prove { days, exercises, labs, full, steps } => {
+            let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full, steps };
             prove::run(&root, &days, wanted)
         }
         Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),

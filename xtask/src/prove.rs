@@ -5,6 +5,7 @@
 //! * **The exercise.** It compiles without warnings. Every test of the day's own suite fails on it, because it
 //!   came to a `todo!()`: none passes by luck, hangs, or takes other tests along. The tests of the days before
 //!   pass, but for those that come to a function that the day has changed.
+//! * **The steps.** How many functions each test needs that no earlier one did (see `prove_steps`).
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::course::{self, Day};
+use crate::prove_steps::Walls;
 use crate::runner::{self, Broken, Outcome, Place, Program};
 use crate::scratch::Scratch;
 use crate::{prove_exercises, prove_labs};
@@ -31,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) labs: bool,
     /// With each lab all of the day's suite is run, not only the test that is named.
     pub(crate) full: bool,
+    /// For each step the functions that it needs are listed.
+    pub(crate) steps: bool,
 }
 
 /// What is known of one day.
@@ -46,6 +50,7 @@ pub(crate) struct Row {
     pub(crate) slowest: Duration,
     pub(crate) labs: usize,
     pub(crate) caught: usize,
+    pub(crate) walls: Option<Walls>,
 }
 
 /// What came of it all.
@@ -166,6 +171,7 @@ impl Report {
             );
         }
         outln!();
+        self.print_walls(wanted.steps);
         for wrong in &self.wrong {
             outln!("FAIL {wrong}");
         }
@@ -173,6 +179,31 @@ impl Report {
             0 => outln!("{}", wanted.proved()),
             1 => outln!("1 failure"),
             n => outln!("{n} failures"),
+        }
+    }
+}
+
+impl Report {
+    /// For each day how large its steps are; with `all`, which functions each step needs.
+    fn print_walls(&self, all: bool) {
+        for (day, row) in &self.rows {
+            let Some(walls) = &row.walls else { continue };
+            let (functions, first, largest) = (walls.functions, walls.first(), walls.largest());
+            outln!(
+                "day {day}: {functions} functions of three lines and more, {first} until the first test, at most {largest} new ones in a step"
+            );
+            for (test, new) in walls.steps.iter().filter(|(_, new)| all && !new.is_empty()) {
+                outln!("    {:>2}  {test}", new.len());
+                for name in new {
+                    outln!("            {name}");
+                }
+            }
+            for name in walls.unreached.iter().filter(|_| all) {
+                outln!("     -  no test: {name}");
+            }
+        }
+        if self.rows.values().any(|row| row.walls.is_some()) {
+            outln!();
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::course::{DAYS, Day};
 use crate::failures::{Finding, Step};
 use crate::lab::{self, Lab};
 use crate::prove::{Report, build, run_all, tail};
-use crate::runner::Program;
+use crate::prove_steps;
+use crate::runner::{Program, Verdict};
 use crate::scratch::Scratch;
 use crate::suites;
 use crate::tree::{self, Tree};
@@ -51,13 +52,17 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
     let days: Vec<&'static Day> = loaded.iter().map(|(day, _)| *day).collect();
 
     let scratch = Scratch::new(root, "labs", &days)?;
-    let mut cases = Vec::new();
+    let (mut cases, mut marked) = (Vec::new(), Vec::new());
     for (day, labs) in &loaded {
         report.rows.entry(day.number).or_default().labs = labs.len();
         let tree = bare(tree::read(root, day)?, day);
         let mut of_day = fitting(day, labs, &tree, report);
-        scratch.put(root, day, &at_once(&tree, &mut of_day)?)?;
+        let functions = prove_steps::functions(root, day, &tree::read(root, day)?)?;
+        let mut combined = at_once(&tree, &mut of_day)?;
+        prove_steps::add_marks(&mut combined, &functions)?;
+        scratch.put(root, day, &combined)?;
         cases.extend(of_day);
+        marked.push((*day, tree, functions));
     }
     let built = build(&scratch, &days, "the labs, all at once", report)?;
     // Where they do not compile together, each is built alone, to find out which it is.
@@ -65,7 +70,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
         case.alone |= built.broken.iter().any(|(day, _)| day.number == case.day.number);
     }
     let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
-    without(&built.programs, &together, report)?;
+    without(&built.programs, &marked, report)?;
     try_out(&built.programs, &together, full, report)?;
 
     let rounds = rounds(alone);
@@ -160,27 +165,32 @@ fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
     rounds
 }
 
-/// The tests that are named pass as long as no lab is meant.
-fn without(programs: &[Program], cases: &[Case<'_>], report: &mut Report) -> Result<()> {
+/// Without a lab, all tests of the days' own suites pass; and they tell which functions each step needs.
+fn without(
+    programs: &[Program],
+    days: &[(&'static Day, Tree, BTreeSet<String>)],
+    report: &mut Report,
+) -> Result<()> {
     let start = Instant::now();
-    let mut tests = Vec::new();
-    for program in programs {
-        let named = cases.iter().filter(|case| case.day.name == program.krate).map(|case| &case.lab.test);
-        let named: BTreeSet<&str> = named.map(String::as_str).collect();
+    let mut count = 0;
+    for (day, tree, functions) in days {
+        let Some(program) = programs.iter().find(|program| program.krate == day.name) else { continue };
+        let program = Program { env: Some((prove_steps::VARIABLE, "1".to_owned())), ..program.clone() };
         let names = program.list()?;
-        tests.extend(names.into_iter().filter(|path| named.contains(name(path))).map(|path| (program, path)));
-    }
-    let tests: Vec<_> = tests.iter().map(|(program, path)| (*program, path.as_str())).collect();
-    let outcomes = run_all(&tests)?;
-    for ((program, test), outcome) in tests.iter().zip(&outcomes) {
-        if Finding::of(outcome, &program.krate).step != Step::Passed {
-            let (krate, tail) = (&program.krate, tail(&outcome.output));
-            report
-                .wrong
-                .push(format!("{krate}: {test} fails without a lab, so it shows nothing with one:\n{tail}"));
+        let tests: Vec<_> = names.iter().map(|name| (&program, name.as_str())).collect();
+        let outcomes = run_all(&tests)?;
+        for (test, outcome) in names.iter().zip(&outcomes) {
+            if Finding::of(outcome, day.name).step != Step::Passed {
+                let tail = tail(&outcome.output);
+                report.wrong.push(format!("{}: {test} fails without a lab:\n{tail}", day.name));
+            }
         }
+        count += names.len();
+        let outcomes: Vec<_> = names.into_iter().zip(outcomes).collect();
+        let walls = prove_steps::walls(day, tree, functions, &outcomes)?;
+        report.rows.entry(day.number).or_default().walls = Some(walls);
     }
-    report.phases.push((format!("tests without a lab: {}", tests.len()), start.elapsed()));
+    report.phases.push((format!("tests without a lab: {count}"), start.elapsed()));
     Ok(())
 }
 
@@ -210,13 +220,15 @@ fn try_out(programs: &[Program], cases: &[Case<'_>], full: bool, report: &mut Re
         let is_named = name(test) == case.lab.test;
         let step = Finding::of(outcome, case.day.name).step;
         row.slowest = row.slowest.max(outcome.time);
-        row.hung += usize::from(step == Step::Hung);
+        // A test may end at its own deadline only where the defect blocks the thread, and no other one could see it.
+        let killed = outcome.verdict == Verdict::Hung;
+        row.hung += usize::from(killed);
         let count = failing.entry((case.day.number, case.number)).or_default();
         *count = (count.0 + usize::from(step != Step::Passed), count.1 + 1);
         let why = match step {
             Step::Passed if !is_named => continue,
             Step::Passed => "passes; let it see the difference, or name the one that does".to_owned(),
-            Step::Hung => "hangs; put what it waits for under a deadline".to_owned(),
+            _ if killed => "hangs; put what it waits for under a deadline".to_owned(),
             _ if outcome.aborted() => format!("ends the test program:\n{}", tail(&outcome.output)),
             _ => {
                 row.caught += usize::from(is_named);

@@ -36,6 +36,8 @@ pub(crate) struct Function {
     pub(crate) changed: bool,
     /// Why it was left as it is, if it was.
     pub(crate) given: Option<&'static str>,
+    /// How many lines its body has, without its braces, empty lines and comments.
+    pub(crate) lines: usize,
 }
 
 /// A function as it stands in a file.
@@ -97,11 +99,17 @@ pub(crate) fn strip(day: u8, path: &str, before: &[&str], source: &str) -> Resul
             blanked.push_str(&replacement(day, &function, source));
             done = function.body.end;
         }
+        let lines = lines_of_code(&source[function.body.start + 1..function.body.end - 1]);
         let (path, changed) = (path.to_owned(), versions.is_some());
-        functions.push(Function { path, name: function.name, changed, given });
+        functions.push(Function { path, name: function.name, changed, given, lines });
     }
     blanked.push_str(&source[done..]);
     Ok((blanked, functions))
+}
+
+/// Lines that are neither empty nor a comment.
+fn lines_of_code(body: &str) -> usize {
+    body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
 /// The bodies in `source`, with their braces, that may become a choice between several. A `const fn` cannot
@@ -113,6 +121,24 @@ pub(crate) fn strip(day: u8, path: &str, before: &[&str], source: &str) -> Resul
 pub(crate) fn branching_bodies(source: &str) -> Result<Vec<Range<usize>>> {
     let found = find(source)?.into_iter().filter(|function| function.branches);
     Ok(found.map(|function| function.body).collect())
+}
+
+/// `source` with a text behind the opening brace of each function that `text` has one for, by its name.
+///
+/// # Errors
+///
+/// It is not Rust.
+pub(crate) fn begin_with(source: &str, text: impl Fn(&str) -> Option<String>) -> Result<String> {
+    let (mut marked, mut done) = (String::new(), 0);
+    for function in find(source)? {
+        if let Some(text) = text(&function.name) {
+            marked.push_str(&source[done..=function.body.start]);
+            marked.push_str(&text);
+            done = function.body.start + 1;
+        }
+    }
+    marked.push_str(&source[done..]);
+    Ok(marked)
 }
 
 /// The message of the `todo!` in a function: what a failed test prints when it gets there.

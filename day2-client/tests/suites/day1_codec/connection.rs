@@ -9,6 +9,21 @@
 
 use super::*;
 
+/// A client shakes hands, calls nothing and leaves: the connection ends without an error.
+///
+/// It is how every connection ends in the end, so it is worth a name of its own: not everything that stops is broken.
+///
+/// Hint: `serve` accepts, `run` reads until the stream ends. What it does with a message can wait.
+#[test]
+fn a_client_that_leaves_after_the_handshake_is_no_error() {
+    run(async || {
+        let (mut peer, served) = serve_in_memory(Server::new(arith()));
+        peer.handshake_json().await;
+        peer.end().await;
+        within("the end of the connection", served).await.unwrap().unwrap();
+    });
+}
+
 /// A whole exchange in JSON, byte for byte: the handshake, a call and its reply, a call and its error.
 ///
 /// This is what a client in another language reads. If it changes, every client out there breaks.

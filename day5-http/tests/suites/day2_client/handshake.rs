@@ -51,6 +51,10 @@ fn each_error_says_whether_the_call_may_have_run() {
             (other, _) => panic!("a reply with the mark {is_refused} became {other:?}"),
         }
     }
+    run(async || {
+        let refused = answered_with(&server_refusal("100% full")).await.unwrap_err();
+        assert!(!refused.may_have_run(), "{refused:?}, and no call can have been sent");
+    });
 }
 
 /// The client sends its hello, and learns the codec and what the server takes. What the answer does not

@@ -131,6 +131,12 @@ fn the_typed_client_calls_through_any_caller() {
             ("Arith.sleep".to_owned(), json!({"millis": 9})),
         ];
         assert_eq!(*arith.0.called.lock().unwrap(), expected);
+
+        let service = arith::service(); // of the same contract
+        for (called, _) in &expected {
+            let method = called.strip_prefix("Arith.").unwrap();
+            assert!(service.method(method).is_some(), "the service has no {called}");
+        }
     });
 }
 

@@ -1,0 +1,129 @@
+//! What each step of a day asks for: the functions that its test needs and that no earlier test needed.
+//!
+//! A step that needs many functions at once is a wall. To find out, every function that the exercise leaves to the
+//! learner, and that has three lines or more, tells when it is first called, and each test is run in a process of its own:
+//!
+//! ```text
+//! fn next(&mut self) -> Option<u8> {         fn next(&mut self) -> Option<u8> {
+//!     BODY                            ──▶        { static …; if … { crate::step("src/a.rs: A::next") } }
+//! }                                              BODY
+//!                                            }
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::course::Day;
+use crate::exercise;
+use crate::runner::Outcome;
+use crate::strip;
+use crate::suites;
+use crate::tree::{self, Tree};
+
+/// The variable that makes the functions tell.
+pub(crate) const VARIABLE: &str = "RRPC_STEPS";
+
+/// What a line in a test's output begins with.
+const MARK: &str = "@step ";
+
+/// What is added to `src/lib.rs`. One write for the line, so that nothing comes between.
+const STEP_FN: &str = r#"
+/// A function is called for the first time.
+pub(crate) fn step(name: &str) {
+    if std::env::var_os("RRPC_STEPS").is_some() {
+        std::io::Write::write_all(&mut std::io::stderr(), format!("\n@step {name}\n").as_bytes()).ok();
+    }
+}
+"#;
+
+/// One step: the test, and the functions that are new with it.
+pub(crate) struct Walls {
+    /// How many functions of three lines and more the day leaves to the learner.
+    pub(crate) functions: usize,
+    /// In the order of the suite: the test's path, and the functions that no earlier test has called.
+    pub(crate) steps: Vec<(String, Vec<String>)>,
+    /// Functions that no test of the day's suite calls.
+    pub(crate) unreached: Vec<String>,
+}
+
+/// The functions that the exercise of `day` leaves to the learner, as [`add_marks`] names them. Those of one or two
+/// lines are no work, and do not count.
+///
+/// # Errors
+///
+/// A file cannot be read, or is not Rust.
+pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<BTreeSet<String>> {
+    let before = day.before().filter(|before| before.exists(root));
+    let befores = before.map(|before| -> Result<Tree> {
+        Ok(tree::carried(root, &tree::read(root, before)?, before, day, after))
+    });
+    let befores: Vec<Tree> = befores.into_iter().collect::<Result<_>>()?;
+    let exercise = exercise::make(day.number, &befores, after, None)?;
+    let to_write = exercise.to_write().filter(|function| function.lines > 2);
+    Ok(to_write.map(|function| format!("{}: {}", function.path, function.name)).collect())
+}
+
+/// Makes these functions of the day tell when they are called.
+///
+/// # Errors
+///
+/// A file is not Rust.
+pub(crate) fn add_marks(tree: &mut Tree, functions: &BTreeSet<String>) -> Result<()> {
+    for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
+    {
+        *text = strip::begin_with(text, |name| {
+            let name = format!("{path}: {name}");
+            let seen =
+                "static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);";
+            let first = "!SEEN.swap(true, std::sync::atomic::Ordering::Relaxed)";
+            functions
+                .contains(&name)
+                .then(|| format!(" {{ {seen} if {first} {{ crate::step({name:?}); }} }}"))
+        })?;
+    }
+    if let Some(lib) = tree.get_mut("src/lib.rs") {
+        lib.push_str(STEP_FN);
+    }
+    Ok(())
+}
+
+/// What these runs of the day's own tests tell.
+///
+/// # Errors
+///
+/// The suite cannot be read.
+pub(crate) fn walls(
+    day: &Day,
+    tree: &Tree,
+    functions: &BTreeSet<String>,
+    outcomes: &[(String, Outcome)],
+) -> Result<Walls> {
+    let suite = suites::read(tree, &day.ident())?;
+    let mut left = functions.clone();
+    let mut steps = Vec::new();
+    for test in &suite.tests {
+        let output = outcomes.iter().find(|(path, _)| *path == test.path).map(|(_, outcome)| &outcome.output);
+        let called =
+            output.into_iter().flat_map(|output| output.lines()).filter_map(|line| line.strip_prefix(MARK));
+        let mut new: Vec<String> = called.filter(|name| left.contains(*name)).map(str::to_owned).collect();
+        new.sort();
+        new.dedup();
+        left.retain(|name| !new.contains(name));
+        steps.push((test.path.clone(), new));
+    }
+    Ok(Walls { functions: functions.len(), steps, unreached: left.into_iter().collect() })
+}
+
+impl Walls {
+    /// How many functions the largest step needs that no earlier one did.
+    pub(crate) fn largest(&self) -> usize {
+        self.steps.iter().map(|(_, new)| new.len()).max().unwrap_or(0)
+    }
+
+    /// How many functions must be written until the first test can pass.
+    pub(crate) fn first(&self) -> usize {
+        self.steps.first().map_or(0, |(_, new)| new.len())
+    }
+}
