@@ -23,7 +23,7 @@ use crate::done;
 use crate::failures::{Finding, Step};
 use crate::report::Report;
 use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
-use crate::suites::{self, Suite};
+use crate::suites::{self, Stage, Suite};
 use crate::term::{Paint, Status};
 use crate::tree;
 
@@ -46,14 +46,23 @@ struct Ran {
     time: Duration,
 }
 
+/// What is to be checked and shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) day: &'a Day,
+    /// Only this step, or only the steps of this stage, by its name.
+    pub(crate) only: Option<&'a str>,
+    pub(crate) hint: bool,
+}
+
 /// Checks one day and shows its report. `false`: not all of it passed.
 ///
 /// # Errors
 ///
 /// The day does not exist, or cargo cannot be run.
-pub(crate) fn day(root: &Path, day: &Day, hint: bool) -> Result<bool> {
-    must_exist(root, day)?;
-    report(root, day, hint, Paint::stdout(), NEVER)
+pub(crate) fn day(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
+    must_exist(root, wanted.day)?;
+    report(root, wanted, Paint::stdout(), NEVER)
 }
 
 /// Checks one day again whenever one of its files has been saved, until it is interrupted.
@@ -61,7 +70,8 @@ pub(crate) fn day(root: &Path, day: &Day, hint: bool) -> Result<bool> {
 /// # Errors
 ///
 /// The day does not exist. What goes wrong later is shown, as it may be mended by the next save.
-pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
+pub(crate) fn watch(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
+    let day = wanted.day;
     must_exist(root, day)?;
     let paint = Paint::stdout();
     loop {
@@ -78,7 +88,7 @@ pub(crate) fn watch(root: &Path, day: &Day, hint: bool) -> Result<bool> {
                 }
                 stop.store(true, Ordering::Relaxed);
             });
-            if let Err(error) = report(root, day, hint, paint, &|| stop.load(Ordering::Relaxed)) {
+            if let Err(error) = report(root, wanted, paint, &|| stop.load(Ordering::Relaxed)) {
                 outln!("error: {error:#}");
             }
             if !looking.is_finished() {
@@ -104,7 +114,7 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
         let names = suites::names(root, day)?;
         let own: Vec<&str> = names.last().map(String::as_str).into_iter().collect();
         let name = format!("{:17}", day.name);
-        match run(root, day, &own, NEVER)? {
+        match run(root, day, &own, None, NEVER)? {
             Err(broken) => {
                 passed = false;
                 outln!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
@@ -145,10 +155,11 @@ fn must_exist(root: &Path, day: &Day) -> Result<()> {
 }
 
 /// One round: the report; if all of it is passed, the suites of the days before; and if they are, what is left.
-fn report(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> Result<bool> {
+fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Result<bool> {
+    let Wanted { day, only, hint } = wanted;
     let mut names = suites::names(root, day)?;
     let own = names.pop().unwrap_or_default();
-    let ran = match run(root, day, &[&own], stop)? {
+    let ran = match run(root, day, &[&own], only, stop)? {
         Err(broken) => {
             outln!("{}", show_broken(day, &broken, paint));
             return Ok(false);
@@ -161,6 +172,9 @@ fn report(root: &Path, day: &Day, hint: bool, paint: Paint, stop: Stop<'_>) -> R
     let chapter = Chapter::read(root, day);
     let report = Report { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
     out!("{}", report.show(paint, hint));
+    if only.is_some() {
+        return Ok(report.first().is_none());
+    }
     let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
     if passed {
         let lines = done::lines(root, day);
@@ -177,7 +191,7 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
         return Ok(true);
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let ran = match run(root, day, &names, stop)? {
+    let ran = match run(root, day, &names, None, stop)? {
         Err(broken) => {
             outln!("{}", show_broken(day, &broken, paint));
             return Ok(false);
@@ -218,8 +232,14 @@ impl Ran {
     }
 }
 
-/// Builds and runs these suites of a day, in this order.
-fn run(root: &Path, day: &Day, names: &[&str], stop: Stop<'_>) -> Result<Result<Vec<Ran>, Broken>> {
+/// Builds and runs these suites of a day, in this order; or of each only one stage or one step.
+fn run(
+    root: &Path,
+    day: &Day,
+    names: &[&str],
+    only: Option<&str>,
+    stop: Stop<'_>,
+) -> Result<Result<Vec<Ran>, Broken>> {
     let mut status = Status::new();
     status.show(&format!("building {}", day.name));
     let place = Place { root, target_dir: None };
@@ -234,10 +254,24 @@ fn run(root: &Path, day: &Day, names: &[&str], stop: Stop<'_>) -> Result<Result<
     let tree = tree::read(root, day)?;
     let mut ran = Vec::new();
     for name in names {
-        let suite = suites::read(&tree, name)?;
+        let mut suite = suites::read(&tree, name)?;
+        if let Some(only) = only {
+            restrict(&mut suite, only)?;
+        }
         ran.push(run_suite(day, suite, program, &mut status, stop)?);
     }
     Ok(Ok(ran))
+}
+
+/// Leaves only the step of that name, or only the steps of the stage of that name.
+fn restrict(suite: &mut Suite, only: &str) -> Result<()> {
+    let stage = suite.stages.iter().position(|stage| stage.name() == only);
+    if stage.is_none() && suite.tests.iter().all(|test| test.name != only) {
+        let names: Vec<&str> = suite.stages.iter().map(Stage::name).collect();
+        bail!("{} has no step and no stage {only}; its stages are {}", suite.name, names.join(", "));
+    }
+    suite.tests.retain(|test| test.name == only || Some(test.stage) == stage);
+    Ok(())
 }
 
 fn run_suite(
@@ -248,12 +282,8 @@ fn run_suite(
     stop: Stop<'_>,
 ) -> Result<Ran> {
     // A test for another system is in the source and not in the program.
-    let mut known = program.list()?;
-    known.retain(|name| name.starts_with(&format!("{}::", suite.name)));
+    let known = program.list()?;
     suite.tests.retain(|test| known.contains(&test.path));
-    if let Some(name) = known.iter().find(|name| suite.tests.iter().all(|test| test.path != **name)) {
-        bail!("{} has a test {name} that cannot be found in its source", suite.name);
-    }
     let start = Instant::now();
     let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.path.as_str())).collect();
     let (mut ended, mut hung) = (0, 0);

@@ -90,6 +90,9 @@ enum Command {
         /// The day
         #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
         day: Option<u8>,
+        /// Only this step, or only this stage, by its name
+        #[arg(value_name = "STEP")]
+        only: Option<String>,
         /// Tell of the first step that is not passed what it wants, why, and a hint
         #[arg(long, requires = "day")]
         hint: bool,
@@ -188,8 +191,10 @@ fn run(command: Command) -> Result<bool> {
     let root = workspace_root(&std::env::current_dir().context("there is no current directory")?)?;
     match command {
         Command::Check { day: None, .. } => check::all(&root),
-        Command::Check { day: Some(day), hint, watch: false } => check::day(&root, course::day(day)?, hint),
-        Command::Check { day: Some(day), hint, watch: true } => check::watch(&root, course::day(day)?, hint),
+        Command::Check { day: Some(day), only, hint, watch } => {
+            let wanted = check::Wanted { day: course::day(day)?, only: only.as_deref(), hint };
+            if watch { check::watch(&root, wanted) } else { check::day(&root, wanted) }
+        }
         Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
         Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
         Command::Days { day, diff: _ } => days::run(&root, day),

@@ -27,10 +27,12 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The first step that is not passed.
+    /// The step to work on: the first that came to a wrong result, else the first that is not passed. What is wrong
+    /// is to be understood before more is written.
     pub(crate) fn first(&self) -> Option<(&Test, &Finding)> {
-        let mut steps = self.suite.tests.iter().zip(self.findings);
-        steps.find(|(_, finding)| finding.step != Step::Passed)
+        let steps = || self.suite.tests.iter().zip(self.findings);
+        let wrong = steps().find(|(_, finding)| matches!(finding.step, Step::Failed | Step::Hung));
+        wrong.or_else(|| steps().find(|(_, finding)| finding.step != Step::Passed))
     }
 
     pub(crate) fn passed(&self) -> usize {
@@ -62,7 +64,10 @@ impl Report<'_> {
             if stage != Some(test.stage) {
                 stage = Some(test.stage);
                 line(text, "");
-                line(text, &format!("  {}", self.stage(test).title));
+                line(
+                    text,
+                    &format!("  {}  {}", self.stage(test).title, paint.dim(&self.progress(test.stage))),
+                );
             }
             let word = match finding.step {
                 Step::Passed => paint.green("ok    "),
@@ -76,6 +81,16 @@ impl Report<'_> {
             let gap = if finding.step == Step::NotRun { " " } else { "  " };
             line(text, &format!("    {word}{gap}{name}"));
         }
+    }
+
+    /// `stage 2 of 6, codecs: 4 of 7`
+    fn progress(&self, stage: usize) -> String {
+        let steps = self.suite.tests.iter().zip(self.findings).filter(|(test, _)| test.stage == stage);
+        let (passed, all) = steps.fold((0, 0), |(passed, all), (_, finding)| {
+            (passed + usize::from(finding.step == Step::Passed), all + 1)
+        });
+        let (number, stages) = (stage + 1, self.suite.stages.len());
+        format!("(stage {number} of {stages}, {}: {passed} of {all})", self.suite.stages[stage].name())
     }
 
     /// `31 of 44 passed, 1 failed, 12 not yet reached (2.3 s)`
@@ -299,11 +314,11 @@ fn an_answer() {}
         let expected = "\
 Day 1: bytes
 
-  Frames
+  Frames  (stage 1 of 2, frames: 1 of 2)
     FAILED  a_frame
     ok      whole_frames
 
-  The server
+  The server  (stage 2 of 2, server: 0 of 1)
     todo    an_answer
 
 1 of 3 passed, 1 failed, 1 not yet reached (1.2 s)
@@ -328,17 +343,27 @@ Add --hint to read why, and a hint.
     #[test]
     fn a_hint_is_the_rest_of_the_doc_comment() {
         let text = show(
-            [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::Hung, &[])],
+            [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::NotReached, &[])],
             true,
         );
-        assert!(text.contains("1 of 3 passed, 1 hung, 1 not yet reached"));
+        assert!(text.contains("1 of 3 passed, 2 not yet reached"));
         assert!(text.contains("The next step: a_frame\n"));
         assert!(text.contains("\n  wants    A frame is its length and its payload.\n  reason "), "{text}");
         assert!(text.ends_with("\n\n  Then more.\n\n  Hint: `to_be_bytes`.\n\n"), "{text}");
     }
 
     #[test]
-    fn a_ladder_that_is_climbed_has_nothing_more_to_say() {
+    fn what_is_wrong_comes_before_what_is_not_written() {
+        let text = show(
+            [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::Hung, &[])],
+            false,
+        );
+        assert!(text.contains("1 of 3 passed, 1 hung, 1 not yet reached"));
+        assert!(text.contains("The first step that hangs: an_answer\n"), "{text}");
+    }
+
+    #[test]
+    fn a_day_that_is_done_has_nothing_more_to_say() {
         let text = show([(Step::Passed, &[]), (Step::Passed, &[]), (Step::Passed, &[])], true);
         assert!(text.ends_with("    ok      an_answer\n\n3 of 3 passed (1.2 s)\n"), "{text}");
     }

@@ -70,6 +70,14 @@ pub(crate) struct Stage {
     pub(crate) file: String,
 }
 
+impl Stage {
+    /// As `check` takes it, and as the module is called: `calling`.
+    pub(crate) fn name(&self) -> &str {
+        let name = self.file.rsplit('/').next().unwrap_or(&self.file);
+        name.trim_end_matches(".rs")
+    }
+}
+
 /// One test, a step of the report.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Test {
