@@ -100,7 +100,10 @@ fn a_day_that_is_done_is_shown_with_the_days_before() {
     let course = course();
     let ran = course.xtask(&["check", "2"]);
     assert!(ran.ok, "{}", ran.text);
-    assert_has(&ran, "Day N: numbers\n\n  Numbers\n    ok      four\n    ok      one_more\n\n  The end");
+    assert_has(
+        &ran,
+        "Day N: numbers\n\n  Numbers  (stage 1 of 2, numbers: 2 of 2)\n    ok      four\n    ok      one_more\n\n  The end  (stage 2 of 2, the_end: 1 of 1)",
+    );
     assert!(ran.says(&["3 of 3 passed"]) && ran.says(&["day1_codec", "3 of 3"]), "{}", ran.text);
     assert!(!ran.text.contains('\x1b'), "colours are for a terminal");
 
@@ -188,6 +191,26 @@ fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
 }
 
 #[test]
+fn one_step_or_one_stage_is_run_by_its_name() {
+    let course = course();
+    course.write_in(&DAYS[1..], "src/lib.rs", &LIB.replace("n + 1", "n + 2"));
+    let ran = course.xtask(&["check", "2", "four"]);
+    assert!(ran.ok && ran.says(&["1 of 1 passed"]), "{}", ran.text);
+    let ran = course.xtask(&["check", "2", "numbers"]);
+    assert!(
+        !ran.ok && ran.says(&["1 of 2 passed"]) && ran.says(&["step that fails: one_more"]),
+        "{}",
+        ran.text
+    );
+    let ran = course.xtask(&["check", "2", "five"]);
+    assert!(
+        !ran.ok && ran.says(&["day2_client has no step and no stage five", "numbers, the_end"]),
+        "{}",
+        ran.text
+    );
+}
+
+#[test]
 fn it_ends_quietly_when_nobody_reads_on() {
     let course = course();
     for args in [&["check"][..], &["check", "2"]] {
@@ -205,7 +228,10 @@ fn whatever_a_wrong_solution_does_it_fails_its_own_step_only() {
     let lib = LIB.replace("    n + 1", &format!("    {next}")).replace("2 * n", double);
     course.write_in(&DAYS[1..], "src/lib.rs", &format!("{lib}\n{bomb}"));
     let ran = course.xtask(&["check", "2"]);
-    assert_has(&ran, "    FAILED  four\n    FAILED  one_more\n\n  The end\n    ok      the_last_step");
+    assert_has(
+        &ran,
+        "    FAILED  four\n    FAILED  one_more\n\n  The end  (stage 2 of 2, the_end: 1 of 1)\n    ok      the_last_step",
+    );
     assert!(
         ran.says(&["reason", "first"]) && ran.says(&["place", "day2-client/src/lib.rs:5"]),
         "{}",
