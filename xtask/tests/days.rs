@@ -17,12 +17,12 @@ fn course() -> Course {
             .write(&format!("{day}/Cargo.toml"), &format!("[package]\nname = \"{day}\"\n\n[dependencies]\n"));
     }
     course.write_in(&DAYS, "src/main.rs", "fn main() { CRATE::run() }\n");
-    course.write_in(&DAYS, "src/wire/frame.rs", "//! As in CRATE.\n");
+    course.write_in(&DAYS, "src/wire/codec.rs", "//! As in CRATE.\n");
     course.suite(&DAYS, "day1_codec", &[("frames", FRAMES)]);
     course.write_in(&DAYS, "tests/suites/support/deadline.rs", "pub fn within() {}\n");
     course.write("day1-codec/tests/suites/support/mod.rs", SUPPORT);
     course.write("day1-codec/src/lib.rs", "pub mod wire;\n");
-    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/wire/frame.rs` | new | frames |\n"));
+    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/wire/codec.rs` | new | frames |\n"));
 
     course.write(
         "day2-client/tests/suites/support/mod.rs",
@@ -88,12 +88,12 @@ fn it_ends_quietly_when_nobody_reads_on() {
 #[test]
 fn a_file_that_the_day_does_not_teach_may_not_differ() {
     let course = course();
-    course.write("day2-client/src/wire/frame.rs", "//! As in day2_client, and more.\n");
-    let row = "| `src/client/mod.rs` | new | calls |\n| `src/wire/frame.rs` | changed | no |\n";
+    course.write("day2-client/src/wire/codec.rs", "//! As in day2_client, and more.\n");
+    let row = "| `src/client/mod.rs` | new | calls |\n| `src/wire/codec.rs` | changed | no |\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{row}"));
     assert_only_failure(
         &course.xtask(&["days"]),
-        &["day2-client/src/wire/frame.rs", "day 2 does not teach it"],
+        &["day2-client/src/wire/codec.rs", "day 2 does not teach it"],
     );
 }
 
@@ -149,8 +149,8 @@ fn the_helpers_module_may_only_gain_lines() {
 #[test]
 fn a_source_file_may_not_go_away() {
     let course = course();
-    course.remove("day2-client/src/wire/frame.rs");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/wire/frame.rs", "only add"]);
+    course.remove("day2-client/src/wire/codec.rs");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/wire/codec.rs", "only add"]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn the_readme_says_what_the_diff_says() {
     for (rows, words) in [
         ("", ["src/client/mod.rs", "not listed"]),
         ("| `src/client/mod.rs` | changed | calls |\n", ["src/client/mod.rs", "but it is new"]),
-        (&format!("{good}| `src/wire/frame.rs` | changed | no |\n"), ["src/wire/frame.rs", "the same as"]),
+        (&format!("{good}| `src/wire/codec.rs` | changed | no |\n"), ["src/wire/codec.rs", "the same as"]),
         (
             &format!("{good}| `src/client/in_flight.rs` | new | no |\n"),
             ["src/client/in_flight.rs", "not there"],
@@ -213,7 +213,7 @@ fn the_course_says_how_much_each_day_is() {
 #[test]
 fn a_file_may_not_be_too_long() {
     let course = course();
-    course.write_in(&DAYS, "src/wire/frame.rs", &"//\n".repeat(300));
+    course.write_in(&DAYS, "src/wire/codec.rs", &"//\n".repeat(300));
     assert!(course.xtask(&["days"]).ok);
     course.write("day2-client/src/client/mod.rs", &"//\n".repeat(301));
     assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client/mod.rs", "301 lines"]);
