@@ -160,7 +160,8 @@ fn a_request_whose_time_is_over_is_not_sent() {
         let since = Instant::now();
         let big = begin_big(&client.with_timeout(2 * SECOND)).await;
         settle().await; // the write of the first has begun
-        let unsent = [begin(&client.with_timeout(SECOND), 1).await, begin(&client.with_timeout(SECOND), 2).await];
+        let unsent =
+            [begin(&client.with_timeout(SECOND), 1).await, begin(&client.with_timeout(SECOND), 2).await];
         for call in unsent {
             assert_timeout(within("the end of a call that is not sent", call).await, SECOND);
         }

@@ -63,8 +63,9 @@ fn a_cancel_in_bincode_is_two_bytes() {
         let (io, other_end) = duplex(1024);
         let mut peer = Peer { io: other_end };
         let options = Options::default().codecs([Codec::Bincode]).call_timeout(SECOND);
-        let both =
-            async { tokio::join!(Client::handshake(io, &options), peer.accept_handshake("application/bincode")) };
+        let both = async {
+            tokio::join!(Client::handshake(io, &options), peer.accept_handshake("application/bincode"))
+        };
         let client = within("the handshake", both).await.0.unwrap();
         assert_timeout(within("the end of the call", client.call::<_, u8>("T.m", &7_u8)).await, SECOND);
         let header = peer.read_frame().await;

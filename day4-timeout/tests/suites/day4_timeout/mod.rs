@@ -26,25 +26,24 @@ mod shutdown;
 mod proof;
 
 use std::collections::HashMap;
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use day4_timeout::{Client, Code, Codec, Error, Options, PendingCall, Server};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::client::{
-    answer, begin, begin_big, begin_many, check_it_works, connect, connected, disconnected, expect_end,
-    json_only, next_call, not_sent, pair_with, waits,
+    answer, begin, begin_big, begin_many, check_it_works, connect, connected, disconnected, json_only,
+    next_call, not_sent, pair_with, waits,
 };
-use crate::support::peer::{Peer, call, client_hello, reply, reply_error, server_refusal};
+use crate::support::peer::{Peer, call, client_hello, frame, reply, reply_error, server_refusal};
 use crate::support::timeouts::{
-    Connector, Probe, SECOND, assert_took, assert_timeout, cancel, client_of, millis, peer_of, probe,
+    Connector, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
     serve_until, settle,
 };
 use crate::support::{STEP, alive_tasks, eventually, run, run_paused, start, within};

@@ -263,7 +263,7 @@ impl Connector {
 
     /// A raw client, after the handshake.
     #[track_caller]
-    pub fn peer(&self) -> impl Future<Output = Peer<DuplexStream>> {
+    pub fn peer(&self) -> impl Future<Output = Peer<DuplexStream>> + use<> {
         let mut peer = Peer { io: self.connect() };
         let caller = std::panic::Location::caller();
         async move {
@@ -274,7 +274,7 @@ impl Connector {
 
     /// One of our clients.
     #[track_caller]
-    pub fn client(&self, options: &Options) -> impl Future<Output = Client> {
+    pub fn client(&self, options: &Options) -> impl Future<Output = Client> + use<> {
         let io = Counted { io: self.connect(), _open: self.at_clients.guard() };
         let options = options.clone();
         let client = within("the handshake", async move { Client::handshake(io, &options).await });
