@@ -52,30 +52,6 @@ fn giving_up_sends_a_cancel() {
     });
 }
 
-/// A cancel is a header alone, in bincode too, and comes after the request.
-///
-/// A server in another language reads these bytes.
-///
-/// Hint: `Message::Cancel` goes the way of any message.
-#[test]
-fn a_cancel_in_bincode_is_two_bytes() {
-    run_paused(async || {
-        let (io, other_end) = duplex(1024);
-        let mut peer = Peer { io: other_end };
-        let options = Options::default().codecs([Codec::Bincode]).call_timeout(SECOND);
-        let both = async {
-            tokio::join!(Client::handshake(io, &options), peer.accept_handshake("application/bincode"))
-        };
-        let client = within("the handshake", both).await.0.unwrap();
-        assert_timeout(within("the end of the call", client.call::<_, u8>("T.m", &7_u8)).await, SECOND);
-        let header = peer.read_frame().await;
-        assert_eq!(header[..5], [0, 3, b'T', b'.', b'm']);
-        let seq = header[5];
-        assert_eq!(peer.read_frame().await, [7]);
-        assert_eq!(peer.read_frame().await, [3, seq]);
-    });
-}
-
 /// A call that was not sent, or has ended, sends no cancel. And no call sends two.
 ///
 /// A cancel for each call doubles the messages. And the server does not know such a call, or knows another one of that

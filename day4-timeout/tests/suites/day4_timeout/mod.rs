@@ -25,11 +25,13 @@ mod shutdown;
 
 mod proof;
 
+mod hardening_calls;
+
 use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use day4_timeout::{Client, Code, Codec, Error, Options, PendingCall, Server};
+use day4_timeout::{Client, Code, Codec, Error, Options, PendingCall, Request, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,4 +48,4 @@ use crate::support::timeouts::{
     Connector, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
     serve_until, settle,
 };
-use crate::support::{STEP, alive_tasks, eventually, run, run_paused, start, within};
+use crate::support::{STEP, alive_tasks, eventually, poll_once, run, run_paused, start, within};
