@@ -31,11 +31,11 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use day4_timeout::{Client, Code, Codec, Error, Options, PendingCall, Request, Server};
+use day4_timeout::{Client, Code, Codec, Error, Handler, Options, PendingCall, Request, Server};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,7 +45,7 @@ use crate::support::client::{
 };
 use crate::support::peer::{Peer, call, client_hello, frame, reply, reply_error, server_refusal};
 use crate::support::timeouts::{
-    Connector, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
+    Connector, Gauge, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
     serve_until, settle,
 };
-use crate::support::{STEP, alive_tasks, eventually, poll_once, run, run_paused, start, within};
+use crate::support::{STEP, alive_tasks, eventually, poll_once, run, run_paused, run_threads, start, within};
