@@ -38,7 +38,7 @@ fn a_call_ends_at_its_limit() {
 /// One timer serves all calls. If it is set for the first of them only, a short limit behind a long one comes late.
 /// In Go the late reply is written into a variable that the caller has back already: here there is none.
 ///
-/// Hint: a deadline that is earlier than all others must wake whoever waits for the earliest.
+/// Hint: a deadline that is earlier than all others must wake the task that waits for the earliest.
 #[test]
 fn a_call_that_ends_disturbs_no_other() {
     run_paused(async || {

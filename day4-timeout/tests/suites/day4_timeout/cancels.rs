@@ -1,4 +1,4 @@
-//! Cancels: giving up is told to the server, and stops the handler.
+//! Cancels: a caller that gives up tells the server, and the handler stops.
 //!
 //! On the client's side write `give_up` and change `take_unsent` in `src/client/in_flight.rs`, and change
 //! `write_requests` in `src/client/connection.rs`. On the server's side change `Connection::receive`, `start` and
