@@ -1,142 +1,198 @@
-//! A cancel stops its handler at the server.
+//! Cancels: a caller that gives up tells the server, and the handler stops.
 //!
-//! Change `Connection::run` and `start`, and write `has_room`, in `src/server/connection.rs`.
+//! On the client's side write `give_up` and change `take_unsent` in `src/client/in_flight.rs`, and change
+//! `write_requests` in `src/client/connection.rs`. On the server's side change `Connection::receive`, `start` and
+//! `finish` in `src/server/connection.rs`; of `src/server/liveness.rs` write what notes something, and let `over` wait
+//! without an end at first.
 //!
-//! Chapter: The wire > A cancel; The wire > A seq that is in flight
+//! Chapter: The wire; What goes wrong without it
 
 use super::*;
 
-/// A cancel stops the handler at its `await`, and has no reply.
+/// A caller that gives up tells the server, whatever way it gives up: its time is over, the future of its call is
+/// dropped, its `PendingCall` is, or its task panics.
 ///
-/// The drop guard in the handler is what a real one undoes its work with.
+/// `select!` and `timeout` just drop the future that loses. A server that is not told works on without a caller.
 ///
-/// Hint: abort the task of the call; the next reply on the wire belongs to the next call.
+/// Hint: the guard of the entry. It does not matter why it is dropped.
+#[test]
+fn giving_up_sends_a_cancel() {
+    run_paused(async || {
+        let (client, mut peer) = pair_with(&json_only(), json!({})).await;
+        for case in ["its time is over", "the call is dropped", "the PendingCall is dropped", "a panic"] {
+            match case {
+                "its time is over" => {
+                    let call = client.with_timeout(SECOND).call::<_, u32>("Test.number", &1).await;
+                    assert_timeout(call, SECOND);
+                }
+                "the call is dropped" => {
+                    let called = timeout(SECOND, client.call::<_, u32>("Test.number", &1)).await;
+                    assert!(called.is_err(), "no server answers");
+                }
+                "the PendingCall is dropped" => {
+                    let call = begin(&client, 1).await;
+                    settle().await;
+                    drop(call);
+                }
+                _ => {
+                    let call = begin(&client, 1).await;
+                    settle().await;
+                    let panics = tokio::spawn(async move {
+                        let _call = call;
+                        panic!("this panic is part of the test");
+                    });
+                    assert!(within("the end of the caller's task", panics).await.unwrap_err().is_panic());
+                }
+            }
+            assert_eq!(client.in_flight(), 0, "{case}");
+            let seq = peer.read_message().await.seq();
+            let cancel = peer.read_message().await;
+            assert_eq!(cancel.header, json!({"cancel": {"seq": seq}}), "{case}");
+        }
+    });
+}
+
+/// A call that was not sent, or has ended, sends no cancel. And no call sends two.
+///
+/// A cancel for each call doubles the messages. And the server does not know such a call, or knows another one of that
+/// number.
+///
+/// Hint: the entry tells whether the request was sent. An entry that has left the table was not given up.
+#[test]
+fn a_call_that_has_ended_or_was_not_sent_sends_no_cancel() {
+    run_paused(async || {
+        let (client, mut peer) = pair_with(&json_only().max_in_flight(1), json!({})).await;
+        let replies: [fn(u64) -> Vec<u8>; 3] = [
+            |seq| reply(seq, json!(1)),
+            |seq| reply_error(seq, "unknown", "no"),
+            |seq| reply(seq, json!("not a number")),
+        ];
+        for reply in replies {
+            for is_awaited in [true, false] {
+                let started = begin(&client, 1).await;
+                let seq = next_call(&mut peer).await.seq();
+                peer.send(&reply(seq)).await;
+                eventually("the reply is here", || client.in_flight() == 0).await;
+                if is_awaited {
+                    within("the outcome", started).await.ok();
+                }
+            }
+        }
+        let ended = begin(&client.with_timeout(SECOND), 1).await;
+        let seq = next_call(&mut peer).await.seq();
+        assert_eq!(peer.read_message().await.header, json!({"cancel": {"seq": seq}}));
+        drop(ended);
+
+        let no_json = HashMap::from([((1, 2), 3)]);
+        let unsent = within("the failure", client.call::<_, u32>("Test.number", &no_json)).await;
+        assert!(matches!(unsent, Err(Error::Encode { .. })), "{unsent:?}");
+        let first = begin(&client, 1).await;
+        let first_seen = next_call(&mut peer).await;
+        let waits_for_a_place = client.with_timeout(SECOND).call::<_, u32>("Test.number", &1).await;
+        assert_timeout(waits_for_a_place, SECOND);
+        answer(&mut peer, &first_seen, json!(1)).await;
+        assert_eq!(within("the reply", first).await.unwrap(), 1);
+        drop(begin(&client, 1).await); // the task has had no turn yet
+
+        let _last = begin(&client, 4711).await;
+        assert_eq!(peer.read_message().await.value(), 4711, "and no cancel before it");
+    });
+}
+
+/// A cancel stops the handler at its `await`: its drop guard fires. There is no reply, and the other calls go on.
+///
+/// A real handler undoes its work in such a guard. GeeRPC's server is not told at all.
+///
+/// Hint: abort the task of the call, and forget the call.
 #[test]
 fn a_cancel_stops_the_handler_and_has_no_reply() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler), 1024).await;
-        peer.send(&json_message("Test.hang", 1, json!(null))).await;
-        assert_eq!(probe.started().await, 1);
-        peer.send(&cancel_bytes(1)).await;
-        assert_eq!(probe.stopped().await, 1);
-        peer.send(&json_message("Test.now", 2, json!(null))).await;
-        assert_eq!(peer.read_message().await.seq(), 2);
+        for seq in [1, 2, 3] {
+            peer.send(&call("Test.gate", seq, Value::Null)).await;
+            assert_eq!(probe.started().await, seq);
+        }
+        peer.send(&cancel(2)).await;
+        assert_eq!(probe.stopped().await, 2);
+        probe.gate.add_permits(2);
+        let replies = [peer.read_message().await.value(), peer.read_message().await.value()];
+        assert!(replies == [json!(1), json!(3)] || replies == [json!(3), json!(1)], "{replies:?}");
+        peer.send(&call("Test.now", 4, Value::Null)).await;
+        assert_eq!(peer.read_message().await.value(), 4, "and no reply to 2 before it");
     });
 }
 
-/// A cancel of a call that is unknown, or done, or cancelled already changes nothing.
+/// A cancel of a call that is unknown, or has its reply, or is cancelled already changes nothing, now or later.
 ///
-/// A cancel and a reply may pass each other on the way; that is no one's fault.
+/// A cancel and a reply may pass each other on the way. Neither side has done anything wrong then.
 ///
-/// Hint: if there is nothing to abort, there is nothing to say.
+/// Hint: if there is nothing to stop, there is nothing to do.
 #[test]
-fn a_cancel_of_nothing_is_ignored() {
+fn a_cancel_of_no_call_is_ignored() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler), 1024).await;
-        peer.send(&json_message("Test.gate", 1, json!(null))).await;
-        peer.send(&json_message("Test.now", 2, json!(null))).await;
-        assert_eq!(peer.read_message().await.seq(), 2);
+        peer.send(&call("Test.gate", 1, Value::Null)).await;
+        peer.send(&call("Test.now", 2, Value::Null)).await;
+        assert_eq!(peer.read_message().await.value(), 2);
         assert_eq!(probe.started().await, 1);
-        for seq in [2, 3, 3, u64::MAX] {
-            peer.send(&cancel_bytes(seq)).await; // 2 is done, the others never were
+        for seq in [2, 3, 3, 0, u64::MAX] {
+            peer.send(&cancel(seq)).await; // 2 has its reply, the others are unknown
         }
         probe.gate.add_permits(1);
-        let reply = peer.read_message().await;
-        assert_eq!((reply.seq(), reply.error()), (1, ""), "the call in flight is unharmed");
-        peer.send(&json_message("Test.now", 3, json!(null))).await;
-        let reply = peer.read_message().await;
-        assert_eq!((reply.seq(), reply.error()), (3, ""), "a cancel is not kept for a later call");
+        assert_eq!(peer.read_message().await.value(), 1, "the call in flight");
+        peer.send(&call("Test.later", 3, json!(1))).await;
+        assert_eq!(peer.read_message().await.value(), 3, "a cancel is not kept for a later call");
     });
 }
 
-/// The handler of a client that gives up is stopped, for a timeout and for a dropped future.
+/// A cancelled call gives its place back at once, and its number may be used again.
 ///
-/// The whole way, both halves of ours together, over a socket.
+/// Else a client that gives up calls locks itself out, or gets "busy" for a call that it has a place for.
 ///
-/// Hint: none; if the tests before this one pass, so does this.
+/// Hint: the calls in flight are those whose callers wait. A task that was aborted is there until it has run once more:
+/// if all places are taken, read on when it has gone.
 #[test]
-fn when_a_caller_gives_up_its_handler_stops() {
-    run(async || {
-        let (handler, mut probe) = probe();
-        let server = start(Server::new(handler)).await;
-        let client = within("connecting", Client::connect(server.addr, &Options::default())).await.unwrap();
-        assert_timeout(client.call_within::<_, ()>(millis(20), "Test.hang", &()).await, millis(20));
-        assert_eq!(probe.stopped().await, 1);
-
-        let call = client.start::<_, ()>("Test.hang", &()).await.unwrap();
-        assert_eq!((probe.started().await, probe.started().await), (1, 2));
-        drop(call);
-        assert_eq!(probe.stopped().await, 2);
-        assert_eq!(within("a reply", client.call::<_, u64>("Test.now", &())).await.unwrap(), 3);
-    });
-}
-
-/// A call that is cancelled makes room for another, if `max_in_flight` are in flight.
-///
-/// Else a client that gives up calls locks itself out.
-///
-/// Hint: what counts is who still waits.
-#[test]
-fn a_cancelled_call_makes_room() {
+fn a_cancelled_call_gives_its_place_back() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler).max_in_flight(1), 1024).await;
-        peer.send(&json_message("Test.hang", 1, json!(null))).await;
-        peer.send(&json_message("Test.later", 2, json!(1))).await;
-        let busy = peer.read_message().await;
-        assert_eq!(busy.seq(), 2);
-        assert!(!busy.error().is_empty(), "one too many is refused: {busy:?}");
-        peer.send(&cancel_bytes(1)).await;
-        assert_eq!(probe.stopped().await, 1);
-        peer.send(&json_message("Test.later", 3, json!(1))).await;
-        let reply = peer.read_message().await;
-        assert_eq!((reply.seq(), reply.error()), (3, ""));
+        for seq in [1, 2, 2] {
+            peer.send(&call("Test.hang", seq, Value::Null)).await;
+            assert_eq!(probe.started().await, seq);
+            peer.send(&call("Test.now", 9, Value::Null)).await;
+            assert!(peer.read_message().await.is_refused(), "there is one place");
+            peer.send(&cancel(seq)).await;
+            assert_eq!(probe.stopped().await, seq);
+        }
+        // The place is free for what comes right behind the cancel, though the handler has not gone yet.
+        peer.send(&call("Test.hang", 3, Value::Null)).await;
+        assert_eq!(probe.started().await, 3);
+        peer.send(&[cancel(3), call("Test.later", 4, json!(1))].concat()).await;
+        assert_eq!(peer.read_message().await.value(), 4);
     });
 }
 
-/// After a cancel the client may use the `seq` again, and the outcome of the old call is not taken for that
-/// of the new one, even if both were there at the same time.
+/// When a caller gives up, its handler stops: for a timeout, and for a future that is dropped.
 ///
-/// A handler may be done at the moment of its cancel; then its outcome waits for somebody to fetch it.
+/// Both halves together. This is what the caller's `timeout` is worth.
 ///
-/// Hint: the number tells calls apart for the client; for you, the task does.
+/// Hint: if the tests before this one pass, this one does.
 #[test]
-fn a_cancelled_call_does_not_answer_for_the_next_of_its_number() {
+fn when_a_caller_gives_up_its_handler_stops() {
     run_paused(async || {
         let (handler, mut probe) = probe();
-        let (mut peer, _served) = peer_of(&Server::new(handler), 1024).await;
-        peer.send(&json_message("Test.gate", 7, json!(null))).await;
-        assert_eq!(probe.started().await, 7);
-        probe.gate.add_permits(1); // the handler ends, and only then the connection reads on
-        let again = json_message("Test.hang", 7, json!(null));
-        peer.send(&[cancel_bytes(7), again, json_message("Test.later", 8, json!(5))].concat()).await;
-        assert_eq!(probe.stopped().await, 7);
-        assert_eq!(peer.read_message().await.seq(), 8, "7 hangs");
-        peer.send(&cancel_bytes(7)).await;
-        assert_eq!((probe.stopped().await, probe.stopped().await), (8, 7));
-    });
-}
+        let client = client_of(&Server::new(handler), &Options::default()).await;
+        let call = client.with_timeout(SECOND).call::<_, u64>("Test.hang", &()).await;
+        assert_timeout(call, SECOND);
+        assert_eq!(probe.stopped().await, probe.started().await);
 
-/// A `seq` that is in flight already ends the connection, with the reason.
-///
-/// Two calls with one number cannot be told apart, neither by their replies nor by a cancel.
-///
-/// Hint: a message with `seq` 0 and an error, then the end; the handlers go.
-#[test]
-fn a_seq_that_is_in_flight_already_ends_the_connection() {
-    run_paused(async || {
-        let (handler, mut probe) = probe();
-        let (mut peer, served) = peer_of(&Server::new(handler), 1024).await;
-        peer.send(&json_message("Test.hang", 5, json!(null))).await;
-        peer.send(&json_message("Test.hang", 5, json!(null))).await;
-        let goodbye = peer.read_message().await;
-        assert_eq!(goodbye.seq(), 0);
-        assert!(goodbye.error().contains('5'), "it says which: {goodbye:?}");
-        peer.expect_end().await;
-        assert_eq!(probe.stopped().await, 5);
-        let ended = within("the end of the connection", served).await.unwrap();
-        assert!(matches!(ended, Err(Error::Protocol(_))), "{ended:?}");
+        let call = within("start", client.start::<_, u64>("Test.hang", &())).await.unwrap();
+        let seq = probe.started().await;
+        assert_eq!(seq, call.seq());
+        drop(call);
+        assert_eq!(probe.stopped().await, seq);
+        within("a reply on the same connection", client.call::<_, u64>("Test.now", &())).await.unwrap();
     });
 }

@@ -1,42 +1,42 @@
-//! A server has a limit for its connections.
+//! A server has a number of places for connections.
 //!
-//! Write `Server::max_connections` and change `accept_loop` in `src/server/mod.rs`; `refuse` is in
-//! `src/wire/handshake.rs`.
+//! Write `accept` and `accept_loop` in `src/server/accept.rs`; for now `signal` may be left alone, and nothing of the
+//! drain be there. Write `Server::max_connections` in `src/server/mod.rs`, and change `serve` there.
 //!
-//! Chapter: Limits > connections of a server; Limits > peers that are being refused
+//! Chapter: Limits
 
 use super::*;
 
-/// One connection too many is told so in the answer to its handshake, and when one leaves there is room
-/// again.
+/// One connection more than `max_connections` is not accepted before another has ended. Then it is served.
 ///
-/// A server that accepts everybody runs out of sockets, and then serves nobody.
+/// A server that accepts without a limit runs out of file descriptors, and then serves no client. In the queue of the
+/// system a connection costs the server nothing.
 ///
-/// Hint: a connection beyond the limit is accepted, answered and closed; it has no handler.
+/// Hint: take the permit of a semaphore first, then accept; and let the connection's task own it.
 #[test]
-fn one_connection_too_many_is_told_so() {
-    run(async || {
-        assert_eq!(DEFAULT_MAX_CONNECTIONS, 16 * 1024);
+fn one_connection_too_many_waits_until_another_has_ended() {
+    run_paused(async || {
         let (handler, _probe) = probe();
-        let server = start(Server::new(handler).max_connections(2)).await;
-        let connect =
-            || async { within("connecting", Client::connect(server.addr, &Options::default())).await };
-        let first = connect().await.unwrap();
-        let second = connect().await.unwrap();
-        match connect().await {
-            Err(Error::Handshake(reason)) => assert!(reason.contains('2'), "it names the limit: {reason:?}"),
-            other => panic!("expected Error::Handshake, got {other:?}"),
-        }
-        assert_eq!(within("a reply", second.call::<_, u64>("Test.now", &())).await.unwrap(), 1);
-        drop(first);
-        let room = async {
-            loop {
-                if let Ok(third) = connect().await {
-                    return third;
-                }
+        let (connector, listener) = Connector::new();
+        let _serving = serve_until(Server::new(handler).max_connections(1), listener);
+        for end in ["it leaves", "it leaves with a call in flight", "it breaks the rules"] {
+            let mut peer = connector.peer().await;
+            let accepted = connector.at_server.total();
+            let mut next = pin!(connector.client(&Options::default()));
+            assert!(waits(next.as_mut()).await);
+            sleep(SECOND).await;
+            assert!(waits(next.as_mut()).await, "before {end:?}: there is one place");
+            assert_eq!(connector.at_server.total(), accepted, "connections that were accepted: {end:?}");
+
+            match end {
+                "it leaves" => {}
+                "it breaks the rules" => peer.send(&frame("no header")).await,
+                _ => peer.send(&call("Test.hang", 1, Value::Null)).await,
             }
-        };
-        let third = within("room for a third", room).await;
-        assert_eq!(within("a reply", third.call::<_, u64>("Test.now", &())).await.unwrap(), 1);
+            drop(peer);
+            let client = within("a place for the next", next).await;
+            within("a reply", client.call::<_, u64>("Test.now", &())).await.unwrap();
+        }
+        assert_eq!(connector.at_server.peak(), 1);
     });
 }

@@ -1,129 +1,111 @@
-//! A handler has a limit: the smaller of the client's and the server's.
+//! A handler has a limit: the smaller one of the client's and the server's.
 //!
-//! Write `Server::handle_timeout` in `src/server/mod.rs` and `smaller_handle_timeout` in
-//! `src/wire/handshake.rs`, and apply the limit in `Connection::start` in `src/server/connection.rs`.
+//! Write `Call::within` in `src/server/handler.rs`, `Server::handle_timeout` in `src/server/mod.rs` and
+//! `Options::handle_timeout` in `src/client/options.rs`. Change `Options::hello` there, `ClientHello::new` in
+//! `src/wire/handshake.rs`, and `serve` and `Connection::start` in `src/server/connection.rs`.
 //!
-//! Chapter: Limits > a handler; The wire > Options
+//! Chapter: Limits; The wire
 
 use super::*;
 
-/// A handler over its limit is stopped, its call has an error reply, and the connection goes on.
+/// The code of the server's error, for a call that was started.
+#[track_caller]
+fn code_of<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
+    match result {
+        Err(Error::Remote(error)) => error.code().clone(),
+        other => panic!("expected Error::Remote, got {other:?}"),
+    }
+}
+
+/// A handler whose time is over is stopped, and its call is answered with `deadline_exceeded`. The connection and the
+/// other calls go on.
 ///
-/// The big one. GeeRPC answers, but the handler stays: 20,000 timeouts left 20,003 tasks.
+/// The pitfall of the day. GeeRPC answers, and the handler stays: 20,000 timeouts left 20,003 tasks and 190 MB.
 ///
-/// Hint: put the handler's future inside of `timeout`, not beside it.
+/// Hint: the handler's future inside `timeout`, and not a task that is spawned beside it. Dropping a `JoinHandle`
+/// stops nothing.
 #[test]
-fn a_handler_over_its_limit_is_stopped_and_its_call_answered() {
+fn a_handler_whose_time_is_over_is_stopped() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let client = client_of(&Server::new(handler).handle_timeout(2 * SECOND), &Options::default()).await;
         let since = Instant::now();
-        let outcome = within("an error reply", client.call::<_, ()>("Test.hang", &())).await;
-        assert!(matches!(outcome, Err(Error::Remote(_))), "{outcome:?}");
+        let other = within("start", client.start::<_, u64>("Test.later", &1900_u64)).await.unwrap();
+        let call = within("start", client.start::<_, u64>("Test.hang", &())).await.unwrap();
+        let seqs = [other.seq(), call.seq()];
+        assert_eq!(code_of(within("an error reply", call).await), Code::DEADLINE_EXCEEDED);
         assert_took(since, 2 * SECOND);
-        assert_eq!(probe.stopped().await, 1);
+        assert_eq!([probe.stopped().await, probe.stopped().await], seqs);
         assert_eq!(probe.handlers.now(), 0);
-        assert_eq!(within("a reply", client.call::<_, u64>("Test.later", &1900_u64)).await.unwrap(), 2);
+        assert_eq!(within("the reply to the other call", other).await.unwrap(), seqs[0]);
+        within("a reply", client.call::<_, u64>("Test.later", &1900_u64)).await.unwrap();
     });
 }
 
-/// Of the client's wish and the server's own limit the smaller one holds, whichever it is.
+/// Of the client's limit for handlers and the server's own the smaller one holds. A limit of 0 is one like any other,
+/// and a client that asks for nothing has the server's. A handler that is ready when it is first polled is in time,
+/// whatever the limit.
 ///
-/// In GeeRPC the client alone decides, and its 0 means "for ever".
+/// In GeeRPC the client alone decides, and its 0 means "none". The number comes from a peer: a sum with it may be a
+/// panic.
 ///
-/// Hint: `min`; no wish is not a wish of 0.
+/// Hint: `min`. No limit asked for is not a limit of 0.
 #[test]
 fn the_smaller_handle_timeout_wins() {
     run_paused(async || {
         let cases = [
-            (3 * SECOND, Some(SECOND), SECOND),
-            (SECOND, Some(3 * SECOND), SECOND),
-            (SECOND, Some(Duration::MAX), SECOND),
-            (SECOND, Some(Duration::ZERO), Duration::ZERO),
-            (Duration::MAX, Some(SECOND), SECOND),
+            (3 * SECOND, Some(1000), SECOND),
+            (SECOND, Some(3000), SECOND),
+            (SECOND, Some(u64::MAX), SECOND),
+            (SECOND, Some(0), Duration::ZERO),
+            (Duration::ZERO, Some(1000), Duration::ZERO),
+            (Duration::MAX, Some(1000), SECOND),
             (SECOND, None, SECOND),
         ];
-        for (own, wish, expected) in cases {
+        for (own, asked, expected) in cases {
+            let case = format!("the server's limit is {own:?}, and the client asks for {asked:?}");
             let (handler, _probe) = probe();
-            let mut options = Options::default();
-            if let Some(wish) = wish {
-                options = options.handle_timeout(wish);
-            }
-            let client = client_of(&Server::new(handler).handle_timeout(own), &options).await;
+            let (io, other_end) = duplex(1024);
+            let server = Server::new(handler).handle_timeout(own);
+            let _served = tokio::spawn(async move { server.serve_connection(other_end).await });
+            let mut peer = Peer { io };
+            let fields = asked.map_or(json!({}), |millis| json!({"handle_timeout_ms": millis}));
+            peer.handshake_json_with(fields).await;
+
             let since = Instant::now();
-            let outcome = within("an error reply", client.call::<_, ()>("Test.hang", &())).await;
-            assert!(matches!(outcome, Err(Error::Remote(_))), "{own:?} {wish:?}: {outcome:?}");
-            assert_took(since, expected);
+            peer.send(&call("Test.hang", 1, Value::Null)).await;
+            assert_eq!(peer.read_message().await.code(), "deadline_exceeded", "{case}");
+            let took = since.elapsed();
+            assert!(took >= expected && took <= expected + millis(3), "{case}: it took {took:?}");
+            peer.send(&call("Test.now", 2, Value::Null)).await;
+            assert_eq!(peer.read_message().await.value(), 2, "{case}");
         }
     });
 }
 
-/// The wish is in the client's first frame as `"handle_timeout_ms"`, and only if there is one. The limits
-/// that the client keeps by itself are not sent.
+/// The client's limit for handlers is in its hello, in whole milliseconds, rounded up; and not in it if it has none.
 ///
-/// The frame is a contract with clients and servers in other languages.
+/// A server in another language reads it. And half a millisecond that becomes 0 fails every call.
 ///
-/// Hint: whole milliseconds, rounded up: half a millisecond is not "at once".
+/// Hint: `Option`, and serde's `skip_serializing_if`.
 #[test]
-fn the_wish_for_a_handle_timeout_is_on_the_wire() {
+fn the_client_asks_for_its_handle_timeout_in_the_hello() {
     run_paused(async || {
-        let base = readable().connect_timeout(SECOND).call_timeout(SECOND).write_timeout(SECOND);
         let cases = [
-            (base.clone(), r#"{"magic_number":3927900,"codecs":["application/json"]}"#),
-            (
-                base.clone().handle_timeout(millis(1500)),
-                r#"{"magic_number":3927900,"codecs":["application/json"],"handle_timeout_ms":1500}"#,
-            ),
-            (
-                base.clone().handle_timeout(Duration::from_micros(500)),
-                r#"{"magic_number":3927900,"codecs":["application/json"],"handle_timeout_ms":1}"#,
-            ),
-            (
-                base.clone().handle_timeout(Duration::ZERO),
-                r#"{"magic_number":3927900,"codecs":["application/json"],"handle_timeout_ms":0}"#,
-            ),
-            (
-                base.handle_timeout(Duration::MAX),
-                r#"{"magic_number":3927900,"codecs":["application/json"],"handle_timeout_ms":18446744073709551615}"#,
-            ),
+            (None, None),
+            (Some(millis(1500)), Some(json!(1500))),
+            (Some(Duration::from_micros(500)), Some(json!(1))),
+            (Some(Duration::from_micros(1_000_001)), Some(json!(1001))),
+            (Some(Duration::ZERO), Some(json!(0))),
+            (Some(Duration::MAX), Some(json!(u64::MAX))),
         ];
-        for (options, expected) in cases {
-            let (ours, theirs) = duplex(1024);
-            let _connecting = tokio::spawn(async move { Client::new(ours, &options).await });
-            let frame = Peer { io: theirs }.read_frame().await;
-            assert_eq!(String::from_utf8_lossy(&frame), expected);
-        }
-    });
-}
-
-/// Options that were read, from a file say, have the default limits for what cannot be in there.
-///
-/// The default of a duration is zero, and with that nobody connects.
-///
-/// Hint: serde's `skip` can be told where the default is.
-#[test]
-fn options_that_were_read_have_the_default_limits() {
-    run(async || {
-        let written = serde_json::to_string(&Options::default().handle_timeout(SECOND)).unwrap();
-        let read: Options = serde_json::from_str(&written).unwrap();
-        assert_eq!(read, Options::default().handle_timeout(SECOND));
-    });
-}
-
-/// A handler that is ready when it is asked is answered, however small the limit.
-///
-/// A limit is for waits, and this is none. Nor does a timer cost such a call anything.
-///
-/// Hint: poll the handler before you look at the clock.
-#[test]
-fn a_handler_that_is_ready_at_once_is_always_in_time() {
-    run_paused(async || {
-        for limit in [Duration::ZERO, Duration::from_nanos(1)] {
-            let (handler, _probe) = probe();
-            let client = client_of(&Server::new(handler).handle_timeout(limit), &Options::default()).await;
-            for seq in 1..=100 {
-                assert_eq!(within("a reply", client.call::<_, u64>("Test.now", &())).await.unwrap(), seq);
-            }
+        for (asked, expected) in cases {
+            let options = json_only().connect_timeout(SECOND).call_timeout(SECOND);
+            let options = asked.map_or(options.clone(), |after| options.handle_timeout(after));
+            let (io, other_end) = duplex(1024);
+            let _connecting = tokio::spawn(async move { Client::handshake(io, &options).await });
+            let hello = Peer { io: other_end }.read_json().await;
+            assert_eq!(hello.get("handle_timeout_ms"), expected.as_ref(), "{asked:?}: {hello}");
         }
     });
 }
