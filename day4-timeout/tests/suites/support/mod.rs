@@ -6,6 +6,7 @@ pub mod client;
 pub mod io;
 pub mod peer;
 pub mod sink;
+pub mod slow;
 
 use std::future::poll_fn;
 use std::panic::Location;
