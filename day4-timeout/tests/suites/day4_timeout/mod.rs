@@ -1,3 +1,5 @@
 //! Day 4: every wait ends, and nothing is left behind.
 
 mod hardening_silence;
+
+mod hardening_slow;

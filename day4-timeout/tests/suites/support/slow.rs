@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use day4_timeout::{Error, Handler, Listener, Request, Server};
 use serde_json::json;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -46,6 +46,22 @@ async fn takes_at<T>(caller: Caller, time: Duration, what: &str, future: impl Fu
 /// Lets every task go on until all of them wait: on the paused clock, time does not pass before.
 pub async fn settle() {
     sleep(millis(1)).await;
+}
+
+/// Waits for the goaway after this time, and then for the end of the stream, which may take a moment more. Returns the
+/// reason.
+#[track_caller]
+pub fn expect_goaway_after<Io: AsyncRead + AsyncWrite + Unpin>(
+    time: Duration,
+    peer: &mut Peer<Io>,
+) -> impl Future<Output = String> {
+    let caller = Location::caller();
+    async move {
+        let goaway = takes_at(caller, time, "a goaway", peer.read_message_at(caller)).await;
+        let more = peer.try_read_frame_at(caller).await;
+        assert!(more.is_none(), "a goaway is the last message, but then came {more:?} (awaited at {caller})");
+        goaway.reason().to_owned()
+    }
 }
 
 /// The limit in an `Error::Timeout`, which `result` must be.
