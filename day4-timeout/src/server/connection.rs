@@ -185,9 +185,10 @@ where
     }
 
     /// Whether to read on: only while the client takes its replies, and only while handlers that it has cancelled
-    /// go as fast as new ones come.
+    /// go as fast as new ones come. Otherwise a call would be refused for the sake of one that is on its way out.
     fn has_room(&self) -> bool {
-        self.writer.queued() < MAX_QUEUED_BYTES && self.handlers.alive() <= self.settings.limits.max_in_flight
+        let has_place = self.handlers.alive() < self.settings.limits.max_in_flight;
+        self.writer.queued() < MAX_QUEUED_BYTES && (has_place || self.handlers.leaving() == 0)
     }
 
     async fn receive(&mut self, message: Message) -> Result<(), Error> {

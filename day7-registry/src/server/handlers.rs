@@ -31,9 +31,14 @@ impl Handlers {
         self.in_flight.len()
     }
 
-    /// How many tasks there are, also of handlers that were cancelled and are not yet gone.
+    /// How many tasks there are.
     pub(super) fn alive(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// How many of them were cancelled and are not yet gone.
+    pub(super) fn leaving(&self) -> usize {
+        self.tasks.len() - self.in_flight.len()
     }
 
     pub(super) fn contains(&self, seq: u64) -> bool {

@@ -3,3 +3,5 @@
 mod hardening_silence;
 
 mod hardening_slow;
+
+mod hardening_places;
