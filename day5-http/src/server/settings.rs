@@ -8,6 +8,7 @@ use crate::deadline::{
 };
 use crate::server::budget::{Budget, DEFAULT_MAX_REQUEST_BYTES};
 use crate::wire::handshake::Limits;
+use crate::wire::linger::LINGER_TIME;
 
 /// The default for the connections that are open at once. Further ones wait in the queue of the system.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16 * 1024;
@@ -40,5 +41,12 @@ impl Default for Settings {
             grace_period: DEFAULT_GRACE_PERIOD,
             budget: Budget::new(DEFAULT_MAX_REQUEST_BYTES),
         }
+    }
+}
+
+impl Settings {
+    /// How long a connection that ends still reads: less than a shutdown takes, which waits for it.
+    pub(crate) fn linger_time(&self) -> Duration {
+        LINGER_TIME.min(self.grace_period / 2)
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! header ─▶ the body's length ─▶ large? wait for the budget ─▶ read the body ─▶ handler, until its Request goes
+//!                                           │
+//!                                           └─ for too long? refuse the call, throw the body away
 //! ```
+//!
+//! A connection that waits reads nothing, no ping either. So it must not wait until the client gives it up.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -62,6 +66,11 @@ impl Share {
     /// Waits for the permits that are wanted. Cancellation-safe: it keeps its turn.
     pub(super) async fn acquire(&mut self, wanted: Option<u32>) {
         self.held = poll_fn(|cx| self.turn.poll_acquire_many(cx, wanted.unwrap_or(1))).await;
+    }
+
+    /// Gives up the turn.
+    pub(super) fn give_up(&mut self) {
+        self.turn = PollSemaphore::new(Arc::clone(&self.budget.permits));
     }
 
     /// The permits of a body that has been read, for its request to hold.

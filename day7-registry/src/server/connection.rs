@@ -45,6 +45,7 @@ pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 const SLICE: Duration = Duration::from_millis(1);
 
 const SHUTTING_DOWN: &str = "the server is shutting down";
+const NO_MORE_CALLS: &str = "this connection takes no more calls";
 
 /// Serves `io` until the client ends the stream or `shutdown` fires (`Ok`), or something breaks it.
 pub(crate) async fn serve<Io>(
@@ -69,13 +70,10 @@ where
     let (codec, hello) = match limit("the handshake", settings.handshake_timeout, accepted).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            let end = async {
-                if let Error::Timeout { .. } | Error::Disconnected(_) = error {
-                    handshake::refuse(&mut writer, &error.to_string()).await.ok();
-                }
-                linger(&mut reader, &mut writer).await;
-            };
-            timeout(settings.grace_period / 2, end).await.ok();
+            if let Error::Timeout { .. } | Error::Disconnected(_) = error {
+                handshake::refuse(&mut writer, &error.to_string());
+            }
+            linger(&mut reader, &mut writer, settings.linger_time()).await;
             return Err(error);
         }
     };
@@ -136,8 +134,10 @@ where
             // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
             let is_reading = self.has_room() && wanted.is_none() && !is_cut;
             let is_inside = self.reader.is_inside();
-            self.liveness.is_idle = self.handlers.in_flight() == 0 && !is_inside;
+            self.liveness.is_busy = self.handlers.in_flight() > 0;
+            self.liveness.is_half = self.reader.is_half();
             self.liveness.set_reading(is_reading && is_inside);
+            self.liveness.set_waiting(wanted.is_some());
             self.liveness.set_writing(self.writer.needs_flush());
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
@@ -155,6 +155,7 @@ where
                 () = self.budget.acquire(wanted), if wanted.is_some() => {}
                 () = &mut shutdown, if !self.liveness.is_draining() => self.drain(SHUTTING_DOWN)?,
                 over = self.liveness.over(self.settings) => match over {
+                    Over::Budget => self.refuse_body().await?,
                     Over::Idle => self.drain("the connection was idle for too long")?,
                     Over::Drained => return Ok(()),
                     Over::Failed(error) => return Err(error),
@@ -208,6 +209,19 @@ where
         }
     }
 
+    /// Refuses the call whose body has waited for the budget for too long, and throws the body away.
+    async fn refuse_body(&mut self) -> Result<(), Error> {
+        self.budget.give_up();
+        match self.reader.skip_body() {
+            Some(Message::Call { service_method, seq, .. }) => {
+                let no_room = "the server is busy: too many large arguments".to_owned();
+                self.refuse(&service_method, seq, Code::RESOURCE_EXHAUSTED, no_room)
+            }
+            Some(other) => self.receive(other).await,
+            None => Ok(()),
+        }
+    }
+
     /// Starts the handler of one call, and answers at once if it is ready at once.
     async fn start(&mut self, request: Request) -> Result<(), Error> {
         let seq = request.seq;
@@ -215,14 +229,14 @@ where
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
         }
         if self.liveness.is_draining() {
-            return self.refuse(&request, Code::UNAVAILABLE, SHUTTING_DOWN.to_owned());
+            return self.refuse(&request.service_method, seq, Code::UNAVAILABLE, NO_MORE_CALLS.to_owned());
         }
         let max = self.settings.limits.max_in_flight;
         // Requests that are alive count, too: a handler that was stopped may have left a job behind with one.
         let alive = Arc::strong_count(&self.context) - 2; // but for our own count and this request's
         if self.handlers.in_flight().max(alive) >= max {
             let busy = format!("the server is busy: {max} calls of this connection are in flight");
-            return self.refuse(&request, Code::RESOURCE_EXHAUSTED, busy);
+            return self.refuse(&request.service_method, seq, Code::RESOURCE_EXHAUSTED, busy);
         }
         self.liveness.has_called();
         let mut call = Call::new(&*self.handler, request);
@@ -236,8 +250,8 @@ where
         }
     }
 
-    fn refuse(&mut self, request: &Request, code: Code, reason: String) -> Result<(), Error> {
-        let (method, peer, seq) = (request.service_method(), request.peer(), request.seq);
+    fn refuse(&mut self, method: &str, seq: u64, code: Code, reason: String) -> Result<(), Error> {
+        let peer = self.context.peer;
         tracing::info!(?method, ?peer, seq, "refused: {reason}");
         self.reply(seq, Err(RemoteError::refusal(code, reason)))
     }
@@ -268,8 +282,8 @@ where
     async fn close(&mut self, result: &Result<(), Error>) {
         // The client has left, or its messages cannot be told apart any more: these calls have no caller.
         self.handlers.abort_all();
-        if self.liveness.is_draining() {
-            timeout(Duration::ZERO, self.writer.shutdown()).await.ok(); // it had its time
+        if self.liveness.is_spent(self.settings) {
+            timeout(Duration::ZERO, self.writer.shutdown()).await.ok();
             return;
         }
         if let Err(error @ (Error::Protocol(_) | Error::FrameTooLarge { .. } | Error::Timeout { .. })) =
@@ -278,6 +292,6 @@ where
             let goaway = Message::Goaway { reason: truncate(error.to_string()) };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
         }
-        linger(self.reader.frames_mut(), &mut self.writer).await;
+        linger(self.reader.frames_mut(), &mut self.writer, self.settings.linger_time()).await;
     }
 }

@@ -4,4 +4,6 @@ mod hardening_silence;
 
 mod hardening_slow;
 
+mod hardening_budget;
+
 mod hardening_places;
