@@ -7,3 +7,7 @@ mod hardening_slow;
 mod hardening_budget;
 
 mod hardening_places;
+
+mod hardening_writes;
+
+mod hardening_closing;
