@@ -126,6 +126,8 @@ pub(super) struct Silence {
 
 impl Silence {
     pub(super) fn new(ping_interval: Duration, ping_timeout: Duration) -> Silence {
+        // Of 0, the table would be looked at again and again.
+        let ping_interval = ping_interval.max(Duration::from_millis(1));
         Silence { alarm: Alarm::new(), ping_interval, ping_timeout }
     }
 

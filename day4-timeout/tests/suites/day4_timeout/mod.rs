@@ -11,3 +11,9 @@ mod hardening_places;
 mod hardening_writes;
 
 mod hardening_closing;
+
+mod hardening_accepting;
+
+mod hardening_shutdown;
+
+mod hardening_limits;
