@@ -27,6 +27,24 @@ mod proof;
 
 mod hardening_calls;
 
+mod hardening_silence;
+
+mod hardening_slow;
+
+mod hardening_budget;
+
+mod hardening_places;
+
+mod hardening_writes;
+
+mod hardening_closing;
+
+mod hardening_accepting;
+
+mod hardening_shutdown;
+
+mod hardening_limits;
+
 use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
