@@ -74,7 +74,8 @@ struct Shared {
 
 impl Client {
     /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`). Of several addresses
-    /// the next is tried when the one before has failed, or has not answered for 250 ms.
+    /// the next is tried when the one before has failed, or has not answered for 250 ms. A name is resolved on
+    /// Tokio's pool of blocking threads; [`dial`](Client::dial) does without.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses,

@@ -112,8 +112,9 @@ fn a_dead_address_does_not_keep_the_next_one_waiting() {
         let refused = refused_address().await;
         let options = Options::default().connect_timeout(Duration::MAX);
         for dead in [&[refused][..], &[silent], &[silent, refused], &[refused, silent, silent]] {
-            let connected = Client::connect(&*[dead, &[tcp.addr]].concat(), &options).await;
-            assert_serves(&connected.unwrap()).await;
+            let addrs = [dead, &[tcp.addr]].concat();
+            let connected = within("connecting past dead addresses", Client::connect(&*addrs, &options));
+            assert_serves(&connected.await.unwrap()).await;
             let addrs = [dead, &[http.addr]].concat();
             let connected = within("connecting past dead addresses", Client::connect_http(&*addrs, &options));
             assert_serves(&connected.await.unwrap()).await;
