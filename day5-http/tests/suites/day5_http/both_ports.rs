@@ -1,6 +1,6 @@
 //! What holds on a TCP port holds on an HTTP port: the same limits, the same shutdown, the same errors.
 //!
-//! Complete `serve_http_with_shutdown`, `serve` and `run_http` in `src/http/door.rs`.
+//! Complete `serve` and `run_http` in `src/http/door.rs`: what happens at a shutdown.
 //!
 //! Chapter: From HTTP to frames; Limits
 

@@ -1,6 +1,7 @@
 //! The client's half of HTTP: a `CONNECT`, and which answers to it are a success.
 //!
-//! Write `connect_http`, `handshake_http`, `connect`, `read_refusal` and `from_hyper` in `src/http/connect.rs`.
+//! Write `connect_http`, `handshake_http`, `connect`, `read_refusal` and `from_hyper` in `src/http/connect.rs`, and
+//! `connect` in `src/wire/tcp.rs`, which may begin as `TcpStream::connect` and `set_up`.
 //!
 //! Chapter: From HTTP to frames; The wire
 

@@ -1,7 +1,7 @@
 //! Dialing: from an endpoint to a client, whatever it takes.
 //!
-//! Write `Client::dial`, `open_tcp`, `resolve` and `look_up` in `src/http/dial.rs`, `connect` in `src/wire/tcp.rs`,
-//! and the listener for Unix sockets in `src/server/listener.rs`.
+//! Write `Client::dial`, `open_tcp`, `resolve` and `look_up` in `src/http/dial.rs`, complete `connect` in
+//! `src/wire/tcp.rs`, and write the listener for Unix sockets in `src/server/listener.rs`.
 //!
 //! Chapter: Endpoints; Names and addresses
 

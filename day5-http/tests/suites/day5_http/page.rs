@@ -1,6 +1,6 @@
 //! The debug page.
 //!
-//! Write `Server::debug_page` in `src/http/door.rs` and `page` in `src/http/debug.rs`.
+//! Write `page` in `src/http/debug.rs`, and the count of connections in `src/server/mod.rs` and `src/http/door.rs`.
 //!
 //! Chapter: The page
 

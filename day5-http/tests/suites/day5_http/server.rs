@@ -1,6 +1,7 @@
 //! The server's half of HTTP: `CONNECT`, and then the wire of day 1.
 //!
-//! Write `serve_http`, `serve` and `respond` in `src/http/door.rs`.
+//! Write `serve_http`, `serve_http_with_shutdown`, `serve`, `run_http` and `respond` with its helpers in
+//! `src/http/door.rs`. `debug_page` is needed as well; the page itself is not asked for yet.
 //!
 //! Chapter: The wire; From HTTP to frames
 
