@@ -25,6 +25,7 @@ pub mod service;
 pub mod http {
     pub mod connect;
     pub mod debug;
+    pub mod dial;
     pub mod door;
     pub mod endpoint;
 }

@@ -1,5 +1,5 @@
-//! The story of day 5: one server with three doors, what goes through the HTTP door byte by byte, and the
-//! page that people see there.
+//! The story of day 5: one server with three endpoints, what goes over its HTTP port byte by byte, and the page in a
+//! browser.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,37 +57,37 @@ async fn main() -> anyhow::Result<()> {
     let server = Server::new(services.clone()).debug_page(services);
 
     let (stop, stopped) = watch::channel(false);
-    let mut doors = JoinSet::new();
-    let mut endpoints = open_doors(&server, &mut doors, &stopped).await?;
+    let mut serving = JoinSet::new();
+    let mut endpoints = serve_tcp_and_http(&server, &mut serving, &stopped).await?;
     #[cfg(unix)]
     let socket = {
         let socket = Socket::new()?;
-        endpoints.push(open_unix_door(&server, &mut doors, &stopped, &socket)?);
+        endpoints.push(serve_unix(&server, &mut serving, &stopped, &socket)?);
         socket
     };
     println!(
-        "1. One server, {} doors. Each is an endpoint, one word that says where and how:\n",
+        "1. One server, reached in {} ways. An endpoint is one word that says where and how:\n",
         endpoints.len()
     );
     for endpoint in &endpoints {
         println!("   {endpoint}");
     }
     let Some(Endpoint::Http(address)) = endpoints.iter().find(|one| matches!(one, Endpoint::Http(_))) else {
-        bail!("the HTTP door is open");
+        bail!("there is an HTTP port");
     };
     let http: SocketAddr = address.as_str().parse()?;
 
-    knock_by_hand(http).await?;
+    connect_by_hand(http).await?;
     call_through_each(&endpoints).await?;
     fetch_the_page(http).await?;
-    knock_wrongly(http, &endpoints).await?;
+    make_mistakes(http, &endpoints).await?;
 
     println!("\n6. The server shuts down:\n");
     stop.send(true)?;
-    while let Some(door) = doors.join_next().await {
-        door??;
+    while let Some(served) = serving.join_next().await {
+        served??;
     }
-    println!("   all doors are closed, and no call was cut off");
+    println!("   it listens no more, and no call was cut off");
     #[cfg(unix)]
     drop(socket);
     println!("\nThe end. Tomorrow: many servers behind one name.");
@@ -95,22 +95,22 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Resolves when the server shall stop.
-async fn told(mut stopped: watch::Receiver<bool>) {
+async fn stopped_by(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
 }
 
 /// The same server, on a TCP port and on an HTTP port.
-async fn open_doors(
+async fn serve_tcp_and_http(
     server: &Server,
-    doors: &mut JoinSet<Result<(), Error>>,
+    serving: &mut JoinSet<Result<(), Error>>,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Endpoint>> {
     let (tcp, http) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     let endpoints = vec![Endpoint::tcp(tcp.local_addr()?), Endpoint::http(http.local_addr()?)];
-    let (one, stop) = (server.clone(), told(stopped.clone()));
-    doors.spawn(async move { one.serve_with_shutdown(tcp, stop).await });
-    let (one, stop) = (server.clone(), told(stopped.clone()));
-    doors.spawn(async move { one.serve_http_with_shutdown(http, stop).await });
+    let (one, stop) = (server.clone(), stopped_by(stopped.clone()));
+    serving.spawn(async move { one.serve_with_shutdown(tcp, stop).await });
+    let (one, stop) = (server.clone(), stopped_by(stopped.clone()));
+    serving.spawn(async move { one.serve_http_with_shutdown(http, stop).await });
     Ok(endpoints)
 }
 
@@ -139,21 +139,21 @@ impl Drop for Socket {
 
 /// And on a Unix socket.
 #[cfg(unix)]
-fn open_unix_door(
+fn serve_unix(
     server: &Server,
-    doors: &mut JoinSet<Result<(), Error>>,
+    serving: &mut JoinSet<Result<(), Error>>,
     stopped: &watch::Receiver<bool>,
     Socket(path): &Socket,
 ) -> anyhow::Result<Endpoint> {
     let listener = tokio::net::UnixListener::bind(path)?;
-    let (one, stop) = (server.clone(), told(stopped.clone()));
-    doors.spawn(async move { one.serve_with_shutdown(listener, stop).await });
+    let (one, stop) = (server.clone(), stopped_by(stopped.clone()));
+    serving.spawn(async move { one.serve_with_shutdown(listener, stop).await });
     Ok(format!("unix@{}", path.display()).parse()?)
 }
 
 /// What `connect_http` does, without the library: HTTP first, and then the frames of day 1.
-async fn knock_by_hand(http: SocketAddr) -> anyhow::Result<()> {
-    println!("\n2. The HTTP door, by hand. First HTTP; what is sent has \">\" before it:\n");
+async fn connect_by_hand(http: SocketAddr) -> anyhow::Result<()> {
+    println!("\n2. The HTTP port, by hand. First HTTP; what is sent has \">\" before it:\n");
     let mut io = TcpStream::connect(http).await?;
     let connect = format!("CONNECT /_rrpc_ HTTP/1.1\r\nHost: {http}\r\n\r\n");
     io.write_all(connect.as_bytes()).await?;
@@ -207,7 +207,7 @@ fn print_frame(mark: &str, [a, b, c, d]: [u8; 4], payload: &[u8]) {
     println!("   {mark} {a:02x} {b:02x} {c:02x} {d:02x}  {}", String::from_utf8_lossy(payload));
 }
 
-/// The library does the same. Behind each door there is the same service.
+/// The library does the same. Behind each endpoint there is the same service.
 async fn call_through_each(endpoints: &[Endpoint]) -> anyhow::Result<()> {
     println!("\n3. The same through the library, Client::dial(endpoint):\n");
     for (endpoint, num1) in endpoints.iter().zip(1..) {
@@ -238,7 +238,7 @@ async fn ask(http: SocketAddr, request: &str) -> anyhow::Result<(String, String)
 
 /// `curl http://…/debug/rrpc`, as text: a line for each row of the tables, without the tags.
 async fn fetch_the_page(http: SocketAddr) -> anyhow::Result<()> {
-    println!("\n4. The same port has a page for people. In a browser, http://{http}{DEBUG_PATH} shows:\n");
+    println!("\n4. The same port has a page. In a browser, http://{http}{DEBUG_PATH} shows:\n");
     let (head, page) = ask(http, &format!("GET {DEBUG_PATH}")).await?;
     let body = page.split_once("<body>").context("a page has a body")?.1;
     let plain = |text: &str| text.trim().replace("&lt;", "<").replace("&gt;", ">");
@@ -253,18 +253,18 @@ async fn fetch_the_page(http: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mistakes at the door, and what each is told.
-async fn knock_wrongly(http: SocketAddr, endpoints: &[Endpoint]) -> anyhow::Result<()> {
+/// Mistakes, and the answer to each.
+async fn make_mistakes(http: SocketAddr, endpoints: &[Endpoint]) -> anyhow::Result<()> {
     println!("\n5. Mistakes:\n");
     for request in ["GET /favicon.ico", "GET /_rrpc_"] {
         let (head, body) = ask(http, request).await?;
         println!("   {request}\n      {}: {}", head.lines().next().unwrap_or_default(), body.trim());
     }
-    let tcp = endpoints.first().context("the TCP door is open")?.to_string();
-    let wrong_door: Endpoint = tcp.replace("tcp@", "http@").parse()?;
-    match Client::dial(&wrong_door, &Options::default()).await {
+    let tcp = endpoints.first().context("there is a TCP port")?.to_string();
+    let wrong: Endpoint = tcp.replace("tcp@", "http@").parse()?;
+    match Client::dial(&wrong, &Options::default()).await {
         Err(error @ Error::Handshake(_)) => {
-            println!("   {wrong_door}, but that is the TCP port\n      {error}");
+            println!("   {wrong}, but that is the TCP port\n      {error}");
         }
         other => bail!("the TCP port should not speak HTTP: {other:?}"),
     }

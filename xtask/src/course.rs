@@ -94,8 +94,8 @@ pub(crate) const DAYS: [Day; 7] = [
     Day {
         number: 5,
         name: "day5-http",
-        new: &["http/connect.rs", "http/debug.rs", "http/door.rs", "http/endpoint.rs"],
-        changed: &["server/listener.rs", "server/mod.rs"],
+        new: &["http/connect.rs", "http/debug.rs", "http/dial.rs", "http/door.rs", "http/endpoint.rs"],
+        changed: &["client/mod.rs", "server/listener.rs", "server/mod.rs", "wire/tcp.rs"],
     },
     Day {
         number: 6,

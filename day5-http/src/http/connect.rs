@@ -17,7 +17,7 @@ use hyper::header::HOST;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::ToSocketAddrs;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -47,7 +47,12 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn connect_http(addr: impl ToSocketAddrs, options: &Options) -> Result<Client, Error> {
-        Client::connect_http_host(addr, None, options).await
+        limit("connecting", options.connect_timeout, async {
+            let io = tcp::connect(addr).await?;
+            let host = io.peer_addr()?.to_string();
+            Client::shake_hands(connect(io, &host).await?, options).await
+        })
+        .await
     }
 
     /// As [`connect_http`](Client::connect_http), over any stream. `host` is what the caller calls the server,
@@ -58,6 +63,9 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropping the future closes the stream.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub async fn handshake_http<Io>(io: Io, host: &str, options: &Options) -> Result<Client, Error>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -67,24 +75,10 @@ impl Client {
         })
         .await
     }
-
-    pub(crate) async fn connect_http_host(
-        addr: impl ToSocketAddrs,
-        host: Option<&str>,
-        options: &Options,
-    ) -> Result<Client, Error> {
-        limit("connecting", options.connect_timeout, async {
-            let io = TcpStream::connect(addr).await?;
-            tcp::set_up(&io);
-            let host = host.map_or(io.peer_addr()?.to_string(), str::to_owned);
-            Client::shake_hands(connect(io, &host).await?, options).await
-        })
-        .await
-    }
 }
 
 /// Asks the HTTP server behind `io` to hand the stream over.
-async fn connect<Io>(io: Io, host: &str) -> Result<TokioIo<Upgraded>, Error>
+pub(super) async fn connect<Io>(io: Io, host: &str) -> Result<TokioIo<Upgraded>, Error>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -107,7 +101,7 @@ where
     Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(from_hyper)?))
 }
 
-/// What comes of a refusal's text within its limits, in short.
+/// What comes of a refusal's text within its limits, cut short and fit to be displayed.
 pub(crate) async fn read_refusal(mut body: Incoming) -> String {
     let mut text = Vec::new();
     let read = async {
@@ -119,7 +113,20 @@ pub(crate) async fn read_refusal(mut body: Incoming) -> String {
     };
     // Too late or not: the status is known, and what has come of the text will do.
     timeout(REFUSAL_TIME, read).await.ok();
-    truncate(String::from_utf8_lossy(&text).trim().to_owned())
+    truncate(printable(String::from_utf8_lossy(&text).trim()))
+}
+
+/// With control characters escaped: a stranger's text must not steer a terminal, or write lines into a log.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
 }
 
 /// hyper's own text is short, such as "connection error". What it was is in the causes.

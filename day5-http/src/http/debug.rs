@@ -4,6 +4,7 @@
 //! are the live ones, so the page cannot be out of date.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::service::map::ServiceMap;
 
@@ -24,10 +25,13 @@ code { font: .9em ui-monospace, monospace }
 "#;
 
 /// The page as HTML, sorted by service and method.
-pub(crate) fn page(services: &ServiceMap) -> String {
+pub(super) fn page(services: &ServiceMap, uptime: Duration, connections: usize) -> String {
     let mut page = HEAD.to_owned();
+    let (minutes, seconds) = (uptime.as_secs() / 60, uptime.as_secs() % 60);
+    let uptime = format!("{}:{:02}:{seconds:02}", minutes / 60, minutes % 60);
+    // Writing to a String cannot fail.
+    let _ = writeln!(page, "<p>uptime <b>{uptime}</b>, connections <b>{connections}</b></p>");
     for service in services.services() {
-        // Writing to a String cannot fail.
         let _ = write!(page, "<h2>{}</h2>\n<div><table>\n", Escaped(service.name()));
         page.push_str("<tr><th>method</th><th>argument</th><th>reply</th>");
         page.push_str(

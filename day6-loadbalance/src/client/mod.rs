@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::ToSocketAddrs;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -73,7 +73,9 @@ struct Shared {
 }
 
 impl Client {
-    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`).
+    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`). Of several addresses
+    /// the next is tried when the one before has failed, or has not answered for 250 ms. A name is resolved on
+    /// Tokio's pool of blocking threads; [`dial`](Client::dial) does without.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses,
@@ -84,9 +86,7 @@ impl Client {
     pub async fn connect(addr: impl ToSocketAddrs, options: &Options) -> Result<Client, Error> {
         // One deadline for both steps: a server that takes long for each does not get twice the time.
         limit("connecting", options.connect_timeout, async {
-            let io = TcpStream::connect(addr).await?;
-            tcp::set_up(&io);
-            Client::shake_hands(io, options).await
+            Client::shake_hands(tcp::connect(addr).await?, options).await
         })
         .await
     }

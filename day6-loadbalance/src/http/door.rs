@@ -1,14 +1,13 @@
-//! The HTTP door: the same bytes, after a `CONNECT`.
+//! The server's half of HTTP: one port for calls and for a page.
 //!
 //! ```text
-//! client → server   CONNECT /_rrpc_ HTTP/1.1
-//! server → client   HTTP/1.1 200 OK
-//!        ⇄          | Options | …            from here on, the stream is the one of days 1 to 4
+//! CONNECT /_rrpc_     200, and from here on the stream is that of the plain TCP port
+//! GET /debug/rrpc     the page
+//! anything else       404 or 405
 //! ```
 //!
-//! `CONNECT` is HTTP's own way to say "from now on this connection carries something else". Proxies and
-//! load balancers know it, and one port can serve calls and a page for people. hyper speaks the HTTP here;
-//! its `Upgraded` stream begins with whatever arrived together with the `CONNECT`, so no byte is lost.
+//! hyper speaks the HTTP here. Its `Upgraded` stream begins with whatever arrived together with the `CONNECT`, so
+//! no byte is lost.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,13 +18,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::limit;
@@ -72,8 +74,11 @@ impl Server {
     ) -> Result<(), Error> {
         let Settings { max_connections, grace_period, .. } = self.settings;
         accept_loop(listener, max_connections, grace_period, signal, |io, peer, shutdown| {
-            let server = self.clone();
-            async move { serve(server, io, peer, shutdown).await }
+            let (server, counted) = (self.clone(), Arc::downgrade(&self.since));
+            async move {
+                let _counted = counted;
+                serve(server, io, peer, shutdown).await
+            }
         })
         .await
     }
@@ -81,7 +86,8 @@ impl Server {
     /// Shows these services on a page for people with a browser, at [`DEBUG_PATH`] of
     /// [`serve_http`](Server::serve_http). Default: no page.
     pub fn debug_page(mut self, services: ServiceMap) -> Server {
-        self.page = Some(Arc::new(move || debug::page(&services)));
+        let since = Arc::clone(&self.since);
+        self.page = Some(Arc::new(move || debug::page(&services, since.elapsed(), Arc::weak_count(&since))));
         self
     }
 }
@@ -96,18 +102,14 @@ async fn serve<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Server { handler, settings, page } = server;
+    let Server { handler, settings, page, .. } = server;
     let upgrade = Mutex::new(None);
     let answer = service_fn(async |request| Ok::<_, Infallible>(respond(page.as_deref(), request, &upgrade)));
-    // One limit for all of the HTTP: a client that sends its header byte by byte, one that asks for page
-    // after page, and one that does not read them. A client that is here for calls is done with it in no time.
-    limit("the CONNECT", settings.handshake_timeout, async {
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HTTP_HEADER_LEN);
-        let http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
-        run_http(http, http1::UpgradeableConnection::graceful_shutdown, &shutdown).await
-    })
-    .await?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HTTP_HEADER_LEN);
+    let http = pin!(builder.serve_connection(TokioIo::new(io), answer).with_upgrades());
+    let graceful_shutdown = http1::UpgradeableConnection::graceful_shutdown;
+    run_http(http, graceful_shutdown, settings.handshake_timeout, &shutdown).await?;
     let upgrade: Option<OnUpgrade> = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
     match upgrade {
         Some(upgrade) => {
@@ -118,22 +120,26 @@ where
     }
 }
 
-/// Drives a connection of hyper to its end. At shutdown it is told, and may finish the answer it owes.
+/// Drives a connection of hyper to its end, which must come within `after`. That is one limit for all of the HTTP: for
+/// a client that sends its header byte by byte, one that asks for page after page, and one that does not read them.
+///
+/// At shutdown hyper is told, and may finish the answer that it owes. If it does not, the error is no
+/// [`Error::Timeout`]: no call was cut off.
 pub(crate) async fn run_http<C>(
     mut http: Pin<&mut C>,
     graceful_shutdown: fn(Pin<&mut C>),
+    after: Duration,
     shutdown: &CancellationToken,
 ) -> Result<(), Error>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     tokio::select! {
-        ended = &mut http => ended.map_err(from_hyper),
-        () = shutdown.cancelled() => {
-            graceful_shutdown(http.as_mut());
-            limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(from_hyper) }).await
-        }
+        ended = limit("HTTP", after, async { http.as_mut().await.map_err(from_hyper) }) => return ended,
+        () = shutdown.cancelled() => graceful_shutdown(http.as_mut()),
     }
+    let ended = timeout(LAST_ANSWER_TIME, http).await;
+    ended.map_err(|_| Error::Disconnected("the server is shutting down".to_owned()))?.map_err(from_hyper)
 }
 
 /// Answers one request; a `CONNECT` leaves the stream that follows in `upgrade`.
@@ -146,7 +152,7 @@ fn respond(
     // RFC 9112, 3.2: without exactly one, it is not clear which server is meant.
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts != 1 && (request.version() == Version::HTTP_11 || hosts > 1) {
-        return text(StatusCode::BAD_REQUEST, "expected exactly one Host\n");
+        return bad_request("expected exactly one Host\n");
     }
     // In authority form, `CONNECT host:port`, there is no path. We are the host that was meant.
     let is_authority = path.is_empty();
@@ -155,7 +161,7 @@ fn respond(
             // HTTP allows no content here (RFC 9110, 9.3.6): it would not be clear where the frames begin.
             if !request.body().is_end_stream() {
                 let reason = "a CONNECT has no content: leave out Content-Length and Transfer-Encoding\n";
-                return text(StatusCode::BAD_REQUEST, reason);
+                return bad_request(reason);
             }
             let stream = hyper::upgrade::on(&mut request);
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
@@ -177,6 +183,13 @@ fn respond(
 /// A plain text answer.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+/// 400, and the end of the connection: it is not clear where the next request would begin.
+fn bad_request(reason: &'static str) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::BAD_REQUEST, reason);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn html(page: String) -> Response<Full<Bytes>> {

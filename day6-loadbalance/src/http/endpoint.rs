@@ -14,11 +14,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use crate::client::Client;
-use crate::client::options::Options;
-use crate::deadline::limit;
-use crate::error::Error;
-
 /// The limit for the name of a host, in bytes, as in the domain name system.
 pub const MAX_HOST_LEN: usize = 253;
 /// The limit for the path of a Unix socket, in bytes, as on Linux.
@@ -92,13 +87,11 @@ impl Address {
             // With the port: this type knows the scope of a link-local address, as in `[fe80::1%2]:80`.
             let addr = format!("{host}:{port}").parse::<SocketAddrV6>();
             let addr = addr.map_err(|_| "not an IPv6 address in the brackets")?;
-            // An IPv4 address in the form of an IPv6 one is the IPv4 address.
-            return Ok(match addr.ip().to_canonical() {
-                IpAddr::V4(ip) => Address(format!("{ip}:{port}")),
-                IpAddr::V6(_) => Address(addr.to_string()),
-            });
+            return Ok(Address::from(SocketAddr::V6(addr)));
         } else if host.is_empty() {
             return Err("the host is missing");
+        } else if host.split('.').any(str::is_empty) {
+            return Err("the host has two dots in a row, or one in front");
         } else if host.contains(':') {
             return Err("an IPv6 address needs brackets");
         } else if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
@@ -111,10 +104,20 @@ impl Address {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(addr: SocketAddr) -> Address {
+        match addr.ip().to_canonical() {
+            // Also one in the form of an IPv6 address.
+            IpAddr::V4(ip) => Address(format!("{ip}:{}", addr.port())),
+            IpAddr::V6(_) => Address(addr.to_string()),
+        }
+    }
+}
+
 /// Whether the last part of a host is a number, decimal or hexadecimal. No name in the domain name system is
 /// like that.
 fn ends_in_number(host: &str) -> bool {
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let last = host.rsplit('.').next().unwrap_or_default();
     match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
         Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
         None => last.bytes().all(|b| b.is_ascii_digit()),
@@ -178,12 +181,12 @@ impl fmt::Display for Endpoint {
 impl Endpoint {
     /// `tcp@…` for an address that a listener is bound to.
     pub fn tcp(addr: SocketAddr) -> Endpoint {
-        Endpoint::Tcp(Address(addr.to_string()))
+        Endpoint::Tcp(addr.into())
     }
 
     /// `http@…` for an address that a listener is bound to.
     pub fn http(addr: SocketAddr) -> Endpoint {
-        Endpoint::Http(Address(addr.to_string()))
+        Endpoint::Http(addr.into())
     }
 
     /// Whether this is an address to listen on, but none to connect to: `0.0.0.0` or `[::]`.
@@ -193,36 +196,4 @@ impl Endpoint {
             Endpoint::Unix(_) => false,
         }
     }
-}
-
-impl Client {
-    /// Connects to an endpoint, whichever protocol it asks for, and shakes hands.
-    ///
-    /// # Errors
-    /// As [`connect`](Client::connect) and [`connect_http`](Client::connect_http).
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection.
-    pub async fn dial(endpoint: &Endpoint, options: &Options) -> Result<Client, Error> {
-        match endpoint {
-            Endpoint::Tcp(address) => Client::connect(address.as_str(), options).await,
-            Endpoint::Http(address) => {
-                let host = address.as_str();
-                Client::connect_http_host(host, Some(host), options).await
-            }
-            Endpoint::Unix(path) => {
-                limit("connecting", options.connect_timeout, dial_unix(path.as_path(), options)).await
-            }
-        }
-    }
-}
-
-#[cfg(unix)]
-async fn dial_unix(path: &Path, options: &Options) -> Result<Client, Error> {
-    Client::shake_hands(tokio::net::UnixStream::connect(path).await?, options).await
-}
-
-#[cfg(not(unix))]
-async fn dial_unix(_: &Path, _: &Options) -> Result<Client, Error> {
-    Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into())
 }

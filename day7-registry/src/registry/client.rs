@@ -20,11 +20,11 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::error::{error_chain, truncate};
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, read_refusal};
+use crate::http::dial::open_tcp;
 use crate::http::endpoint::{Address, Endpoint};
 use crate::registry::{DEFAULT_MAX_SERVERS, LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
 
@@ -252,7 +252,7 @@ impl RegistryClient {
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(RegistryError::unreachable)?;
 
-        let io = TcpStream::connect(self.url.address.as_str()).await.map_err(RegistryError::unreachable)?;
+        let io = open_tcp(&self.url.address).await.map_err(RegistryError::unreachable)?;
         let mut builder = hyper::client::conn::http1::Builder::new();
         builder.max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
         let (mut sender, http) =

@@ -43,7 +43,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline, limit};
+use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline};
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{answer, not_allowed, run_http, text};
@@ -172,8 +172,7 @@ impl Registry {
         builder.keep_alive(false).max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
         builder.timer(TokioTimer::new()).header_read_timeout(after);
         let http = pin!(builder.serve_connection(TokioIo::new(io), respond));
-        let answered = run_http(http, http1::Connection::graceful_shutdown, &shutdown);
-        limit("a registry request", after, answered).await
+        run_http(http, http1::Connection::graceful_shutdown, after, &shutdown).await
     }
 
     /// Removes what has ended, for as long as the registry is served. `servers` looks at the clock itself, so

@@ -16,7 +16,7 @@ pub(crate) mod settings;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ use crate::wire::codec::Codec;
 pub struct Server {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) settings: Settings,
+    /// Since when there is this server. Each connection holds a `Weak` of it, so that they can be counted.
+    pub(crate) since: Arc<Instant>,
     /// Makes the page for people with a browser.
     pub(crate) page: Option<Arc<dyn Fn() -> String + Send + Sync>>,
 }
@@ -56,7 +58,8 @@ pub struct Server {
 impl Server {
     /// A server that answers every request with `handler`.
     pub fn new(handler: impl Handler) -> Server {
-        Server { handler: Arc::new(handler), settings: Settings::default(), page: None }
+        let (settings, since) = (Settings::default(), Arc::new(Instant::now()));
+        Server { handler: Arc::new(handler), settings, since, page: None }
     }
 
     /// Speaks only these codecs. Default: [all of them](Codec::ALL).
@@ -172,8 +175,11 @@ impl Server {
     ) -> Result<(), Error> {
         let Settings { max_connections, grace_period, .. } = self.settings;
         accept_loop(listener, max_connections, grace_period, signal, |io, peer, shutdown| {
-            let Server { handler, settings, .. } = self.clone();
-            async move { connection::serve(handler, &settings, io, peer, shutdown).await }
+            let (Server { handler, settings, .. }, counted) = (self.clone(), Arc::downgrade(&self.since));
+            async move {
+                let _counted = counted;
+                connection::serve(handler, &settings, io, peer, shutdown).await
+            }
         })
         .await
     }
@@ -189,6 +195,7 @@ impl Server {
     where
         Io: AsyncRead + AsyncWrite + Send,
     {
+        let _counted = Arc::downgrade(&self.since);
         let shutdown = CancellationToken::new(); // of one connection: drop the future to stop it
         connection::serve(Arc::clone(&self.handler), &self.settings, io, None, shutdown).await
     }
