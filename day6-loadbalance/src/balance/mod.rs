@@ -1,9 +1,10 @@
 //! The balanced client: one name, many servers. GeeRPC calls it `XClient`.
 //!
 //! ```text
-//! call ──▶ Discovery::get(mode) ──▶ pool ──▶ Client::call
-//!               │                     │
-//!               │                     └─ cannot be dialed? nothing was sent: try the next server
+//! call ──▶ Discovery::get(mode) ──▶ pool ──▶ Client::call ──▶ reply, or an error that may have run
+//!               │                     │           │
+//!               │                     │           └─ not sent, or refused? the next server in the list
+//!               │                     └─ cannot be dialed? the next server in the list
 //!               └─ no server at all? an error, never silence
 //! ```
 //!
@@ -32,7 +33,7 @@ use crate::deadline::deadline;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
 
-/// How many connections may turn out to be ending before that is the outcome of a call.
+/// How often a call is handed to a connection. The last refusal is its outcome.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Why a balanced call failed, and on which server.
@@ -58,6 +59,17 @@ pub enum BalanceError {
         /// What went wrong there.
         source: Error,
     },
+}
+
+impl BalanceError {
+    /// Whether a server may have run the call, or a part of it: [`Error::may_have_run`] of the call itself. While
+    /// a server is chosen or dialed, nothing has run.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            BalanceError::Discovery(_) | BalanceError::Dial { .. } => false,
+            BalanceError::Call { source, .. } => source.may_have_run(),
+        }
+    }
 }
 
 /// Calls the servers that a [`Discovery`] knows.
@@ -129,9 +141,9 @@ impl<D: Discovery> BalancedClient<D> {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.shared.call_timeout);
+        let mut first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
         let mut attempts = 1;
         loop {
-            let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
             let (endpoint, client) = self.connect(first, deadline).await?;
             let source = match self.shared.call_on(&client, deadline, service_method, args).await {
                 Ok(reply) => return Ok(reply),
@@ -141,31 +153,41 @@ impl<D: Discovery> BalancedClient<D> {
                 return Err(BalanceError::Call { endpoint, source });
             }
             attempts += 1;
+            // The next in the list; with one server, the same once more: it may be back.
+            let behind = self.behind(&endpoint, deadline).await?;
+            first = behind.into_iter().next().unwrap_or(endpoint);
         }
     }
 
     /// Connects to `first` or, if it cannot be dialed, to the next in the list that can.
     async fn connect(&self, first: Endpoint, deadline: Instant) -> Result<(Endpoint, Client), BalanceError> {
         let listed = self.shared.pool.listed();
-        let mut failed = match self.shared.connect(&first, share(deadline, listed)).await {
+        let mut failed = match self.shared.connect(&first, attempt_deadline(deadline, listed)).await {
             Ok(client) => return Ok((first, client)),
             Err(failed) => failed,
         };
-        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
-        let start = servers.iter().position(|server| *server == first).unwrap_or(0);
-        let from_start = servers.iter().cycle().skip(start).take(servers.len());
-        let others: Vec<_> = from_start.filter(|server| **server != first).collect();
-        for (index, endpoint) in others.iter().enumerate() {
+        let others = self.behind(&first, deadline).await?;
+        let mut left = others.len();
+        for endpoint in others {
             // Out of time: the error belongs to the server that took the time, and no other may be called.
             if Instant::now() >= deadline {
                 break;
             }
-            match self.shared.connect(endpoint, share(deadline, others.len() - index)).await {
-                Ok(client) => return Ok((Endpoint::clone(endpoint), client)),
+            match self.shared.connect(&endpoint, attempt_deadline(deadline, left)).await {
+                Ok(client) => return Ok((endpoint, client)),
                 Err(error) => failed = error,
             }
+            left -= 1;
         }
         Err(failed)
+    }
+
+    /// The other servers of the list, in its order: those behind this one, then those in front of it.
+    async fn behind(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Vec<Endpoint>, DiscoveryError> {
+        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
+        let start = servers.iter().position(|server| server == endpoint).unwrap_or(0);
+        let around = servers.iter().cycle().skip(start).take(servers.len());
+        Ok(around.filter(|server| *server != endpoint).cloned().collect())
     }
 }
 
@@ -216,8 +238,8 @@ impl<D> Shared<D> {
 
 /// When to turn to the next server. A hung one may have a part of the time that is left: with three servers
 /// left or more it is a third, with two a half, and the last has all of it (README, Limits). Its dialing goes
-/// on beside the call, for whoever comes next.
-fn share(deadline: Instant, servers_left: usize) -> Instant {
+/// on beside the call, for the calls that come next.
+fn attempt_deadline(deadline: Instant, servers_left: usize) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32
 }

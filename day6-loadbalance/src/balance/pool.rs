@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tcp@a ─▶ Ready(client)
-//! tcp@b ─▶ Dialing …          everyone who wants b waits for this one attempt
+//! tcp@b ─▶ Dialing …          all callers of b wait for this one attempt
 //! tcp@c ─▶ Failed(why)        the next call dials again
 //! ```
 //!
@@ -48,7 +48,7 @@ impl Entry {
                 Ok(client) => State::Ready(client),
                 Err(error) => State::Failed(Arc::new(error)),
             };
-            // Nobody may be waiting any more; the next call will find the connection.
+            // Perhaps no caller waits any more; the next call will find the connection.
             sender.send_replace(state);
         });
         Entry { state, dialing: dialing.abort_handle() }
@@ -79,7 +79,7 @@ impl Pool {
     /// The connection to a server: the one that is there, or a new one. Any number of callers that come
     /// while it is being dialed share the attempt, and its failure too.
     ///
-    /// A server that is not in the list is not dialed. Whoever asks for it gets the failure [`removed`].
+    /// A server that is not in the list is not dialed: the failure is [`removed`].
     ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
@@ -139,7 +139,7 @@ impl Pool {
     }
 }
 
-/// What those get who want a server that has left the list, also if it leaves while it is dialed.
+/// The failure for callers of a server that has left the list, also if it leaves while it is dialed.
 fn removed() -> Arc<Error> {
-    Arc::new(Error::Disconnected("the server was removed from the list".to_owned()))
+    Arc::new(Error::NotSent("the server was removed from the list".to_owned()))
 }
