@@ -1,7 +1,7 @@
 //! Day 6: one name, many servers.
 //!
-//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, pass
-//! by what hangs and what is down, follow the list as it changes, and call all servers at once.
+//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, skip
+//! what hangs and what is down, follow the list as it changes, and call all servers at once.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod select_modes;
