@@ -51,33 +51,6 @@ fn a_server_that_cannot_be_dialed_is_skipped() {
     });
 }
 
-/// With all servers down, the error is one of dialing that names one of them and says why.
-///
-/// It also says that the call has surely not run. And an address with a reason is where a search begins.
-///
-/// Hint: the error of the last attempt will do.
-#[test]
-fn all_servers_down_is_an_error_that_names_one() {
-    run(async || {
-        let down = [refusing(), refusing(), refusing()];
-        let list: Vec<_> = down.iter().map(|(_, endpoint)| endpoint.clone()).collect();
-        let discovery = MultiServersDiscovery::new(list.clone());
-        let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default());
-        for _ in 0..2 {
-            let error = try_call(&client).await.expect_err("no server listens");
-            match &error {
-                BalanceError::Dial { endpoint, source } => {
-                    assert!(list.contains(endpoint), "{endpoint} is in the list");
-                    assert!(matches!(**source, Error::Io(_)), "{source:?}");
-                    assert!(error.to_string().contains(&endpoint.to_string()), "{error} names {endpoint}");
-                }
-                other => panic!("dialing should have failed, but: {other:?}"),
-            }
-        }
-        assert_eq!(client.connections(), 0);
-    });
-}
-
 /// A call that was not sent, as its connection takes no new calls, goes to another server. The call that was sent
 /// before on the same connection gets its reply.
 ///
@@ -220,35 +193,5 @@ fn a_call_lost_in_mid_flight_is_an_error_and_runs_once() {
         name(&to(&client, &b.endpoint)).await;
         name(&to(&client, &a.endpoint)).await;
         assert_eq!((a.seen.calls(), b.seen.calls()), (2, 2));
-    });
-}
-
-/// A call that times out is an error that names the server, and runs nowhere else.
-///
-/// The server may have done the work, and be late with its reply only.
-///
-/// Hint: `Error::may_have_run` is true for `Error::Timeout`.
-#[test]
-fn a_call_that_times_out_is_an_error_and_runs_once() {
-    run(async || {
-        let (a, b) = (Site::start("a").await, Site::start("b").await);
-        let options = Options::default().call_timeout(Duration::from_secs(1));
-        let client = directed([&a.endpoint, &b.endpoint], options);
-        name(&to(&client, &b.endpoint)).await;
-        name(&to(&client, &a.endpoint)).await;
-        let call = spawn_call(&to(&client, &a.endpoint), "Site.wait");
-        a.a_call_waits().await;
-        let late = tokio::select! {
-            late = outcome(call) => late,
-            _ = a.seen.entered.acquire() => panic!("the late call was sent again, to the same server"),
-            _ = b.seen.entered.acquire() => panic!("the late call was sent again, to another server"),
-        };
-        match late {
-            Err(BalanceError::Call { endpoint, source: Error::Timeout { .. } }) => {
-                assert_eq!(endpoint, a.endpoint);
-            }
-            other => panic!("the call should have timed out, but: {other:?}"),
-        }
-        assert_eq!((a.seen.calls(), b.seen.calls()), (2, 1));
     });
 }

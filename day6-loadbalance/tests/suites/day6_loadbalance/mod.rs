@@ -1,7 +1,7 @@
 //! Day 6: one name, many servers.
 //!
-//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, skip
-//! what hangs and what is down, follow the list as it changes, and call all servers at once.
+//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, have
+//! handles of different kinds, skip what hangs and what is down, follow the list as it changes, and call all servers at once.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod select_modes;
@@ -11,6 +11,8 @@ mod ring;
 mod list;
 
 mod calls;
+
+mod handles;
 
 mod hanging;
 
@@ -34,8 +36,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use day6_loadbalance::{
-    BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error, MAX_BROADCAST,
-    MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server,
+    BROADCAST_STEP, BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error,
+    MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
