@@ -135,7 +135,7 @@ fn a_contract_works_over_a_balanced_client() {
         let fail = Fail { message: "on purpose".to_owned() };
         match within("a failure", tokio::spawn(async move { arith.fail(&fail).await })).await.unwrap() {
             Err(BalanceError::Call { endpoint, source: Error::Remote(_) }) => {
-                assert!(list.contains(&endpoint))
+                assert!(list.contains(&endpoint));
             }
             other => panic!("the method should have failed, but: {other:?}"),
         }

@@ -299,6 +299,8 @@ fn servers_that_all_rest_are_dialed_all_the_same() {
             let call = try_call(&client).await;
             assert!(call.is_err(), "both servers are down, but after {failures} failures: {call:?}");
         }
+        let attempts = a.seen.accepted() + b.seen.accepted();
+        assert!(attempts >= 30, "{attempts} attempts for 30 calls: calls have failed without a try");
         a.order(Order::Cut);
         let back = async { while try_call(&client).await.is_err() {} };
         within("a call succeeds though both servers have failed 30 times", back).await;
