@@ -205,7 +205,7 @@ async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Resu
         "\n   A call that was lost may have run, so it is an error, and the caller decides. The next 12 calls"
     );
     println!(
-        "   cannot even be sent to a, so they surely have not run, and the next in the list takes them:"
+        "   cannot be sent to a, so they surely have not run there, and the next in the list takes them:"
     );
     let names = names(client, 12).await?;
     println!("   {names}   {}", counts(&names));

@@ -1,8 +1,9 @@
 //! Broadcast: one call to every server.
 //!
-//! Write `broadcast`, `broadcast_all` and `Broadcast::next` in `src/balance/broadcast.rs`.
+//! Write `broadcast`, `broadcast_all`, `start_broadcast`, and `Broadcast::next` and `begin_next`, in
+//! `src/balance/broadcast.rs`.
 //!
-//! Chapter: Broadcast; Limits > servers of a broadcast at the same time
+//! Chapter: Broadcast; Limits > calls of a broadcast that begin together
 
 use super::*;
 

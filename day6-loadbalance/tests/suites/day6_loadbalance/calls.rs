@@ -1,7 +1,9 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::connect`, `Entry::dial` and `open` in `src/balance/pool.rs`, and `BalancedClient::new`, `call` and
-//! `connect` in `src/balance/mod.rs`.
+//! Write `Pool::connect`, `begin`, `ready` and `open`, and `Entry::dial` and `ready` in `src/balance/pool.rs`, and
+//! `BalancedClient::new`, `call`, `connect`, `candidates` and `dial` in `src/balance/mod.rs`. No server rests before the
+//! stage hardening_calls: until then `Pool::leaves_alone` may be `false` and `rest` zero, and `retry` and `note_slow` may
+//! do nothing.
 //!
 //! Chapter: One connection for each server
 

@@ -1,7 +1,7 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Write `BalancedClient::behind`, `Shared::connect` and `call_on` in `src/balance/mod.rs`, and
-//! `Entry::is_usable` in `src/balance/pool.rs`.
+//! Write `BalancedClient::candidates`, `dial` and `call_on` in `src/balance/mod.rs`, and `Entry::is_usable` in
+//! `src/balance/pool.rs`.
 //!
 //! Chapter: May it have run?
 

@@ -1,6 +1,6 @@
 //! Servers that hang delay no call to another.
 //!
-//! Write `Shared::in_time` and `attempt_deadline` in `src/balance/mod.rs`. `Pool::connect` in
+//! Write `BalancedClient::in_time` and `attempt_deadline` in `src/balance/mod.rs`. `Pool::connect` in
 //! `src/balance/pool.rs` holds no lock while it dials.
 //!
 //! Chapter: A server that hangs; Limits > dialing one server of a call

@@ -1,8 +1,9 @@
 //! Hardening: everything hangs, a server that returns, connections that break, and a list that never comes.
 //!
-//! No new function: see `src/balance/mod.rs` and `src/balance/pool.rs`.
+//! Write `Entry::is_left_alone`, `rest`, `Pool::retry` and `note_slow` in `src/balance/pool.rs`. For the rest see
+//! `src/balance/mod.rs` and `src/balance/pool.rs`.
 //!
-//! Chapter: Limits; What goes wrong without it
+//! Chapter: A server that hangs; Limits; What goes wrong without it
 
 use super::*;
 
