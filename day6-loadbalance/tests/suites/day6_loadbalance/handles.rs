@@ -40,6 +40,7 @@ fn a_handle_has_its_own_time_limit() {
         let client = round_robin([&site]);
         name(&client).await;
         let patient = spawn_call(&client, "Site.wait");
+        site.a_call_waits().await;
         let hasty = client.with_timeout(Duration::from_millis(50));
         for result in [
             outcome(spawn_call(&hasty, "Site.wait")).await,
@@ -49,7 +50,6 @@ fn a_handle_has_its_own_time_limit() {
             let is_timeout = matches!(result, Err(BalanceError::Call { source: Error::Timeout { .. }, .. }));
             assert!(is_timeout, "after 50 ms it should have timed out, but: {result:?}");
         }
-        eventually("the handlers are stopped", || site.seen.stopped() == 3).await;
         assert!(!patient.is_finished(), "the other handle has its own limit");
         site.open_gate(1);
         assert_eq!(outcome(patient).await.unwrap(), "a");
