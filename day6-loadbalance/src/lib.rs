@@ -32,9 +32,10 @@ pub mod http {
 
 pub mod balance;
 
-pub use balance::broadcast::MAX_BROADCAST;
+pub use balance::broadcast::{BROADCAST_STEP, MAX_BROADCAST};
 pub use balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
 pub use balance::select::{SelectMode, UnknownSelectMode};
+pub use balance::start::StartedCall;
 pub use balance::{BalanceError, BalancedClient};
 pub use client::options::Options;
 pub use client::{Client, PendingCall};

@@ -1,5 +1,5 @@
-//! The story of day 6: three servers, one client. Who gets which call, and what happens when a server hangs,
-//! dies, leaves or joins.
+//! The story of day 6: three servers, one client. Which server gets which call, and what happens when a server
+//! hangs, dies, leaves or joins.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl Arith {
         Ok(millis)
     }
 
-    /// Who answers?
+    /// The name of the server that answers.
     async fn name(&self, (): ()) -> anyhow::Result<char> {
         Ok(self.name)
     }
@@ -80,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::default().call_timeout(Duration::from_millis(900));
     let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &options);
     let sum: i32 = client.call("Arith.sum", &Sum { num1: 2, num2: 3 }).await?;
-    println!("\n   Arith.sum(2, 3) = {sum}, and it does not matter who has added");
+    println!("\n   Arith.sum(2, 3) = {sum}, and it does not matter which server has added");
 
     choose(&client).await?;
     hang(&client, &list).await?;
@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who answers the next `n` calls, one after the other?
+/// The names of the servers that answer the next `n` calls, one after the other.
 async fn names(client: &Client, n: usize) -> anyhow::Result<String> {
     let mut names = String::new();
     for _ in 0..n {
@@ -112,7 +112,9 @@ fn counts(names: &str) -> String {
 }
 
 async fn choose(client: &Client) -> anyhow::Result<()> {
-    println!("\n2. 21 calls in each mode. Who answers, and how often? Weighted, a counts 5, b and c 1:\n");
+    println!(
+        "\n2. 21 calls in each mode. Which server answers, and how often? The weights are 5, 1 and 1:\n"
+    );
     let key = SelectMode::ConsistentHash("user-7".into());
     for mode in [SelectMode::RoundRobin, SelectMode::Random, SelectMode::WeightedRoundRobin, key] {
         let names = names(&client.with_mode(mode.clone()), 21).await?;
@@ -128,7 +130,7 @@ async fn choose(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server that accepts connections but never says a word: the worst neighbour of all.
+/// A server that accepts connections and never answers. It is worse than one that is down: it does not say no.
 async fn hang(client: &Client, list: &[Endpoint]) -> anyhow::Result<()> {
     println!("\n3. A server that hangs joins the list. 8 calls at the same time, round robin:\n");
     let hung = TcpListener::bind("127.0.0.1:0").await?;
@@ -151,9 +153,9 @@ async fn hang(client: &Client, list: &[Endpoint]) -> anyhow::Result<()> {
         late += usize::from(after >= Duration::from_millis(300));
     }
     println!(
-        "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer, and then"
+        "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer; then the next"
     );
-    println!("   the next one in the list was asked. The other calls have not waited for it.");
+    println!("   one in the list took them. The other calls have not waited for it.");
     client.discovery().update(list.to_vec());
     Ok(())
 }
@@ -167,12 +169,13 @@ async fn broadcast(client: &Client) -> anyhow::Result<()> {
         Err(error) => println!("   Arith.check fails if it fails on one:  {error}"),
         Ok(reply) => bail!("c should have failed, but the reply was {reply:?}"),
     }
-    println!("   and here is what each of them says:");
-    for (endpoint, result) in client.broadcast_all::<_, String>("Arith.check", ()).await? {
+    println!("   broadcast_all returns what each of them says:");
+    let results = client.broadcast_all::<_, String>("Arith.check", ()).await?;
+    for (name, (endpoint, result)) in ('a'..).zip(results) {
         match result {
-            Ok(text) => println!("      {endpoint}  {text}"),
-            Err(BalanceError::Call { source: Error::Remote(text), .. }) => {
-                println!("      {endpoint}  error: {text}");
+            Ok(text) => println!("      {name} {endpoint}  {text}"),
+            Err(BalanceError::Call { source: Error::Remote(error), .. }) => {
+                println!("      {name} {endpoint}  {}: {error}", error.code());
             }
             Err(error) => return Err(error.into()),
         }
@@ -189,17 +192,21 @@ async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Resu
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(a);
-    for (endpoint, result) in calls.await?? {
+    for (name, (endpoint, result)) in ('a'..).zip(calls.await??) {
         match result {
-            Ok(slept) => println!("   {endpoint}  slept {slept} ms"),
-            Err(BalanceError::Call { source, .. }) => println!("   {endpoint}  {source}"),
-            Err(error) => println!("   {error}"),
+            Ok(slept) => println!("   {name} {endpoint}  slept {slept} ms"),
+            Err(error) => {
+                let may_have_run = if error.may_have_run() { "may have run" } else { "has not run" };
+                println!("   {name} {error} ({may_have_run})");
+            }
         }
     }
     println!(
-        "\n   A call that was lost may have run, so it is an error, and the caller decides. But for the"
+        "\n   A call that was lost may have run, so it is an error, and the caller decides. The next 12 calls"
     );
-    println!("   next 12 calls it is known before anything is sent, and the next in the list takes them:");
+    println!(
+        "   cannot be sent to a, so they surely have not run there, and the next in the list takes them:"
+    );
     let names = names(client, 12).await?;
     println!("   {names}   {}", counts(&names));
     Ok(others)
@@ -223,7 +230,7 @@ async fn leave_and_join(client: &Client, [b, c]: [Running; 2]) -> anyhow::Result
     client.discovery().update(Vec::new());
     match client.call::<_, char>("Arith.name", &()).await {
         Err(error) => println!("   and when all have left: {error}"),
-        Ok(name) => bail!("nobody should have answered, but {name} did"),
+        Ok(name) => bail!("no server is left, but {name} has answered"),
     }
     drop(b);
     Ok(())

@@ -1,9 +1,10 @@
 //! The balanced client: one name, many servers. GeeRPC calls it `XClient`.
 //!
 //! ```text
-//! call ──▶ Discovery::get(mode) ──▶ pool ──▶ Client::call
-//!               │                     │
-//!               │                     └─ cannot be dialed? nothing was sent: try the next server
+//! call ──▶ Discovery::get(mode) ──▶ pool ──▶ Client::call ──▶ reply, or an error that may have run
+//!               │                     │           │
+//!               │                     │           └─ not sent, or refused? the next server in the list
+//!               │                     └─ cannot be dialed? the next server in the list, and this one has a rest
 //!               └─ no server at all? an error, never silence
 //! ```
 //!
@@ -14,14 +15,15 @@ pub mod broadcast;
 pub mod discovery;
 mod pool;
 pub mod select;
+pub mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::{Discovery, DiscoveryError};
 use crate::balance::pool::Pool;
@@ -31,8 +33,10 @@ use crate::client::options::Options;
 use crate::deadline::deadline;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
+use crate::service::contract::Caller;
+use crate::wire::message::Metadata;
 
-/// How many connections may turn out to be ending before that is the outcome of a call.
+/// How often a call is handed to a connection. The last refusal is its outcome.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Why a balanced call failed, and on which server.
@@ -60,31 +64,43 @@ pub enum BalanceError {
     },
 }
 
+impl BalanceError {
+    /// Whether a server may have run the call, or a part of it: [`Error::may_have_run`] of the call itself. While
+    /// a server is chosen or dialed, nothing has run.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            BalanceError::Discovery(_) | BalanceError::Dial { .. } => false,
+            BalanceError::Call { source, .. } => source.may_have_run(),
+        }
+    }
+}
+
 /// Calls the servers that a [`Discovery`] knows.
 ///
 /// Clones are cheap and share the connections. They are closed when the last clone is dropped, and those to
-/// a server also when it leaves the list.
+/// a server also when it leaves the list. A [contract](crate::contract) works over it, as over a [`Client`].
 pub struct BalancedClient<D> {
-    pub(crate) shared: Arc<Shared<D>>,
+    shared: Arc<Shared<D>>,
     mode: SelectMode,
+    timeout: Duration,
+    metadata: Arc<Metadata>,
 }
 
-pub(crate) struct Shared<D> {
-    pub(crate) discovery: D,
-    pub(crate) call_timeout: Duration,
+struct Shared<D> {
+    discovery: D,
     pool: Arc<Pool>,
-    follow_list: AbortHandle,
-}
-
-impl<D> Drop for Shared<D> {
-    fn drop(&mut self) {
-        self.follow_list.abort();
-    }
+    _follow_list: AbortOnDropHandle<()>,
 }
 
 impl<D> Clone for BalancedClient<D> {
     fn clone(&self) -> Self {
-        BalancedClient { shared: Arc::clone(&self.shared), mode: self.mode.clone() }
+        let BalancedClient { shared, mode, timeout, metadata } = self;
+        BalancedClient {
+            shared: Arc::clone(shared),
+            mode: mode.clone(),
+            timeout: *timeout,
+            metadata: Arc::clone(metadata),
+        }
     }
 }
 
@@ -96,14 +112,28 @@ impl<D: Discovery> BalancedClient<D> {
     pub fn new(discovery: D, mode: SelectMode, options: &Options) -> BalancedClient<D> {
         let pool = Arc::new(Pool::new(discovery.subscribe(), options.clone()));
         let following = Arc::clone(&pool);
-        let follow_list = tokio::spawn(async move { following.follow_list().await }).abort_handle();
-        let call_timeout = options.call_timeout;
-        BalancedClient { shared: Arc::new(Shared { discovery, call_timeout, pool, follow_list }), mode }
+        let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
+        let shared = Shared { discovery, pool, _follow_list: follow_list };
+        let timeout = options.call_timeout;
+        BalancedClient { shared: Arc::new(shared), mode, timeout, metadata: Arc::default() }
     }
 
     /// The same client and connections, with another select mode.
     pub fn with_mode(&self, mode: SelectMode) -> BalancedClient<D> {
         BalancedClient { mode, ..self.clone() }
+    }
+
+    /// The same client and connections, with another time limit for its calls.
+    pub fn with_timeout(&self, timeout: Duration) -> BalancedClient<D> {
+        BalancedClient { timeout, ..self.clone() }
+    }
+
+    /// The same client and connections, with one more entry in the metadata of its calls: see
+    /// [`Client::with_metadata`].
+    pub fn with_metadata(&self, key: impl Into<String>, value: impl Into<String>) -> BalancedClient<D> {
+        let mut client = self.clone();
+        Arc::make_mut(&mut client.metadata).insert(key.into(), value.into());
+        client
     }
 
     /// Where the servers come from.
@@ -128,12 +158,12 @@ impl<D: Discovery> BalancedClient<D> {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let deadline = deadline(self.shared.call_timeout);
+        let deadline = deadline(self.timeout);
+        let mut first = self.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
         let mut attempts = 1;
         loop {
-            let first = self.shared.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
             let (endpoint, client) = self.connect(first, deadline).await?;
-            let source = match self.shared.call_on(&client, deadline, service_method, args).await {
+            let source = match self.call_on(&client, deadline, service_method, args).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -141,60 +171,71 @@ impl<D: Discovery> BalancedClient<D> {
                 return Err(BalanceError::Call { endpoint, source });
             }
             attempts += 1;
+            // The next one; with one server, the same once more: it may be back.
+            let candidates = self.candidates(&endpoint, deadline).await?;
+            first = candidates.into_iter().find(|server| *server != endpoint).unwrap_or(endpoint);
         }
     }
 
-    /// Connects to `first` or, if it cannot be dialed, to the next in the list that can.
+    /// Connects to `first` or, if it cannot be dialed, to the next candidate that can.
     async fn connect(&self, first: Endpoint, deadline: Instant) -> Result<(Endpoint, Client), BalanceError> {
-        let listed = self.shared.pool.listed();
-        let mut failed = match self.shared.connect(&first, share(deadline, listed)).await {
-            Ok(client) => return Ok((first, client)),
-            Err(failed) => failed,
-        };
-        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
-        let start = servers.iter().position(|server| *server == first).unwrap_or(0);
-        let from_start = servers.iter().cycle().skip(start).take(servers.len());
-        let others: Vec<_> = from_start.filter(|server| **server != first).collect();
-        for (index, endpoint) in others.iter().enumerate() {
+        if let Some(client) = self.shared.pool.ready(&first) {
+            return Ok((first, client));
+        }
+        self.shared.pool.retry(&first);
+        let candidates = self.candidates(&first, deadline).await?;
+        let mut left = candidates.len();
+        let mut failed = None;
+        for endpoint in candidates {
             // Out of time: the error belongs to the server that took the time, and no other may be called.
-            if Instant::now() >= deadline {
+            if failed.is_some() && Instant::now() >= deadline {
                 break;
             }
-            match self.shared.connect(endpoint, share(deadline, others.len() - index)).await {
-                Ok(client) => return Ok((Endpoint::clone(endpoint), client)),
-                Err(error) => failed = error,
+            match self.dial(&endpoint, attempt_deadline(deadline, left)).await {
+                Ok(client) => return Ok((endpoint, client)),
+                Err(error) => failed = Some(error),
             }
+            left -= 1;
         }
-        Err(failed)
+        Err(failed.unwrap_or(DiscoveryError::NoServers.into()))
     }
-}
 
-impl<D> Shared<D> {
+    /// This server, then the others: those behind it in the list, and those in front of it. The servers that the
+    /// pool leaves alone come last, so they are dialed only if no other server can be.
+    async fn candidates(&self, first: &Endpoint, deadline: Instant) -> Result<Vec<Endpoint>, DiscoveryError> {
+        let servers = self.in_time(deadline, self.shared.discovery.get_all()).await?;
+        let start = servers.iter().position(|server| server == first).unwrap_or(0);
+        let around = servers.iter().cycle().skip(start).take(servers.len());
+        let others = around.filter(|server| *server != first);
+        let mut candidates: Vec<_> = std::iter::once(first).chain(others).cloned().collect();
+        candidates.sort_by_cached_key(|server| self.shared.pool.leaves_alone(server));
+        Ok(candidates)
+    }
+
     /// Waits for the discovery, but not longer than the call may take. Out of time is
     /// [`DiscoveryError::Unavailable`], with [`Error::Timeout`] as its source.
-    pub(crate) async fn in_time<T>(
+    async fn in_time<T>(
         &self,
         deadline: Instant,
         answer: impl Future<Output = Result<T, DiscoveryError>>,
     ) -> Result<T, DiscoveryError> {
-        let after = self.call_timeout;
+        let after = self.timeout;
         let too_late = || DiscoveryError::Unavailable(Box::new(Error::Timeout { what: "choosing", after }));
         timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(too_late()))
     }
 
-    pub(crate) async fn connect(
-        &self,
-        endpoint: &Endpoint,
-        deadline: Instant,
-    ) -> Result<Client, BalanceError> {
-        let connected = timeout_at(deadline, self.pool.connect(endpoint)).await;
-        let too_late = |_| Err(Arc::new(Error::Timeout { what: "the call", after: self.call_timeout }));
-        let connected = connected.unwrap_or_else(too_late);
+    /// The connection to one server.
+    async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
+        let pool = &self.shared.pool;
+        let connected = timeout_at(deadline, pool.connect(endpoint)).await.unwrap_or_else(|_| {
+            pool.note_slow(endpoint);
+            Err(Arc::new(Error::Timeout { what: "the call", after: self.timeout }))
+        });
         connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
 
     /// Calls on one connection.
-    pub(crate) async fn call_on<A, R>(
+    async fn call_on<A, R>(
         &self,
         client: &Client,
         deadline: Instant,
@@ -205,19 +246,34 @@ impl<D> Shared<D> {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let called = client.with_timeout(left).call(service_method, args).await;
+        let mut client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
+        for (key, value) in self.metadata.iter() {
+            client = client.with_metadata(key, value);
+        }
+        let called = client.call(service_method, args).await;
         called.map_err(|error| match error {
-            Error::Timeout { what, .. } => Error::Timeout { what, after: self.call_timeout },
+            Error::Timeout { what, .. } => Error::Timeout { what, after: self.timeout },
             other => other,
         })
     }
 }
 
+impl<D: Discovery> Caller for BalancedClient<D> {
+    type Error = BalanceError;
+
+    async fn call<A, R>(&self, method: &str, args: &A) -> Result<R, BalanceError>
+    where
+        A: Serialize + Sync + ?Sized,
+        R: DeserializeOwned + Send,
+    {
+        BalancedClient::call(self, method, args).await
+    }
+}
+
 /// When to turn to the next server. A hung one may have a part of the time that is left: with three servers
 /// left or more it is a third, with two a half, and the last has all of it (README, Limits). Its dialing goes
-/// on beside the call, for whoever comes next.
-fn share(deadline: Instant, servers_left: usize) -> Instant {
+/// on beside the call, for the calls that come next.
+fn attempt_deadline(deadline: Instant, servers_left: usize) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32
 }

@@ -7,26 +7,32 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::balance::discovery::{Discovery, DiscoveryError};
-use crate::balance::{BalanceError, BalancedClient, Shared};
+use crate::balance::start::finished;
+use crate::balance::{BalanceError, BalancedClient};
 use crate::deadline::deadline;
 use crate::http::endpoint::Endpoint;
 
-/// How many servers a broadcast talks to at the same time.
+/// How many calls of a broadcast begin at the same time. A further one begins when one has ended.
 pub const MAX_BROADCAST: usize = 64;
+
+/// After this time without an answer so many more begin, as if those before had ended: a slow server takes no other's
+/// place.
+pub const BROADCAST_STEP: Duration = Duration::from_millis(250);
 
 impl<D: Discovery> BalancedClient<D> {
     /// Calls a method on every server. All succeed: one of the replies. One fails: its error, at once, and
     /// the other calls are cancelled.
     ///
     /// # Errors
-    /// The first failure, which names the server; [`DiscoveryError::NoServers`] if nobody was asked.
+    /// The first failure, which names the server; [`DiscoveryError::NoServers`] if there is no server.
     ///
     /// # Cancel safety
     /// Dropping the future gives all calls up.
@@ -74,26 +80,35 @@ impl<D: Discovery> BalancedClient<D> {
         service_method: &str,
         args: A,
     ) -> Result<Broadcast<D, A, R>, BalanceError> {
-        let deadline = deadline(self.shared.call_timeout);
-        let servers = self.shared.in_time(deadline, self.shared.discovery.get_all()).await?;
+        let deadline = deadline(self.timeout);
+        let servers = self.in_time(deadline, self.shared.discovery.get_all()).await?;
         if servers.is_empty() {
             return Err(DiscoveryError::NoServers.into());
         }
         let call = Arc::new((service_method.to_owned(), args));
-        let shared = Arc::clone(&self.shared);
-        Ok(Broadcast { shared, servers, next: 0, call, deadline, calls: JoinSet::new() })
+        Ok(Broadcast {
+            client: self.clone(),
+            servers,
+            next: 0,
+            call,
+            deadline,
+            calls: JoinSet::new(),
+            slow: 0,
+        })
     }
 }
 
-/// A call to every server, at most [`MAX_BROADCAST`] at a time. Dropping it cancels those in flight.
+/// A call to every server. Dropping it cancels those in flight.
 struct Broadcast<D, A, R> {
-    shared: Arc<Shared<D>>,
+    client: BalancedClient<D>,
     servers: Arc<[Endpoint]>,
     /// The first server that was not called yet.
     next: usize,
     call: Arc<(String, A)>,
     deadline: Instant,
     calls: JoinSet<(usize, Result<R, BalanceError>)>,
+    /// How many of the calls take no place any more.
+    slow: usize,
 }
 
 impl<D, A, R> Broadcast<D, A, R>
@@ -104,23 +119,28 @@ where
 {
     /// The next answer that comes in, with the index of its server.
     async fn next(&mut self) -> Option<(usize, Result<R, BalanceError>)> {
-        while self.calls.len() < MAX_BROADCAST && self.next < self.servers.len() {
-            let (index, endpoint) = (self.next, self.servers[self.next].clone());
-            let (shared, call, deadline) = (Arc::clone(&self.shared), Arc::clone(&self.call), self.deadline);
-            self.calls.spawn(async move {
-                let called = async {
-                    let client = shared.connect(&endpoint, deadline).await?;
-                    let called = shared.call_on(&client, deadline, &call.0, &call.1).await;
-                    called.map_err(|source| BalanceError::Call { endpoint, source })
-                };
-                (index, called.await)
-            });
-            self.next += 1;
+        loop {
+            while self.next < self.servers.len() && self.calls.len() < self.slow + MAX_BROADCAST {
+                self.begin_next();
+            }
+            tokio::select! {
+                answer = self.calls.join_next() => return answer.map(finished),
+                () = sleep(BROADCAST_STEP), if self.next < self.servers.len() => self.slow = self.calls.len(),
+            }
         }
-        match self.calls.join_next().await? {
-            Ok(answer) => Some(answer),
-            // Nobody aborts these tasks; so a value's own code has panicked, and its panic goes on here.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+    }
+
+    fn begin_next(&mut self) {
+        let (index, endpoint) = (self.next, self.servers[self.next].clone());
+        let (client, call, deadline) = (self.client.clone(), Arc::clone(&self.call), self.deadline);
+        self.calls.spawn(async move {
+            let called = async {
+                let connection = client.dial(&endpoint, deadline).await?;
+                let called = client.call_on(&connection, deadline, &call.0, &call.1).await;
+                called.map_err(|source| BalanceError::Call { endpoint, source })
+            };
+            (index, called.await)
+        });
+        self.next += 1;
     }
 }

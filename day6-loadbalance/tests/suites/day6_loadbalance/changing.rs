@@ -2,16 +2,16 @@
 //!
 //! Write `Pool::follow_list` and `removed` in `src/balance/pool.rs`.
 //!
-//! Chapter: Limits > connections of a balanced client
+//! Chapter: Servers come and go
 
 use super::*;
 
 /// When a server leaves the list, its connection is closed, without any further call; a call that is in
 /// flight there still gets its reply.
 ///
-/// GeeRPC keeps the clients of removed servers for ever.
+/// GeeRPC keeps the clients of removed servers as long as the process lives.
 ///
-/// Hint: something must watch the list; and whoever makes a call holds a clone of the connection.
+/// Hint: a task watches the list; and a call holds a clone of the connection.
 #[test]
 fn a_server_that_leaves_is_disconnected_after_its_last_call() {
     run(async || {
@@ -34,27 +34,6 @@ fn a_server_that_leaves_is_disconnected_after_its_last_call() {
     });
 }
 
-/// A server that is not in the list is not dialed, though it was chosen: the call goes to another at once.
-///
-/// The choice may have been made a moment before the server left. Its connection would belong to nobody: it is
-/// closed when a server leaves the list, and this one has left already.
-///
-/// Hint: the pool looks into the list before it dials, and `removed` is the failure.
-#[test]
-fn a_server_that_has_left_is_not_dialed() {
-    run(async || {
-        let (left, good) = (Site::start("left").await, Site::start("good").await);
-        let client = directed([&left.endpoint, &good.endpoint], Options::default());
-        assert_eq!(name(&to(&client, &left.endpoint)).await, "left");
-        client.discovery().update(vec![good.endpoint.clone()]);
-        // From here on, nobody would close a new connection to it.
-        eventually("the client notices the change", || client.connections() == 0).await;
-        let answered = name(&to(&client, &left.endpoint)).await;
-        assert_eq!(answered, "good", "a server that is not in the list was called");
-        assert_eq!(left.seen.accepted(), 1, "a server that is not in the list was dialed");
-    });
-}
-
 /// With its last clone, a client takes its connections, its attempts and its tasks along.
 ///
 /// Whatever is started has an owner, and ends with it; else a program that makes a client for each job runs
@@ -69,7 +48,7 @@ fn a_dropped_client_leaves_nothing_behind() {
         for _ in 0..5 {
             let client = directed([&hung.endpoint, &good.endpoint], Options::default());
             let clone = client.clone();
-            // Whoever provides the list may live longer than the client.
+            // The list may live longer than the client.
             let _list = Arc::clone(&client.discovery().0);
             name(&to(&client, &good.endpoint)).await;
             let stuck = spawn_call(&to(&client, &hung.endpoint), "Site.name");
@@ -82,10 +61,10 @@ fn a_dropped_client_leaves_nothing_behind() {
             waiting.abort();
             drop(clone);
             eventually("the client's tasks end, and their peers", || alive_tasks() <= before + 1).await;
-            hung.open_door();
+            hung.answer_handshakes();
             eventually("all connections are closed", || hung.seen.open() + good.seen.open() == 0).await;
             eventually("all tasks end", || alive_tasks() == before).await;
-            hung.seen.door.forget_permits(usize::MAX);
+            hung.seen.handshakes.forget_permits(usize::MAX);
         }
     });
 }

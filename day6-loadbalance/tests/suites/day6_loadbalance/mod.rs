@@ -1,7 +1,7 @@
 //! Day 6: one name, many servers.
 //!
-//! The order is that of the lesson: choose one of many, know the list, share one connection per server, go
-//! round what hangs and what is dead, follow the list as it changes, and call them all at once.
+//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, have
+//! handles of different kinds, skip what hangs and what is down, follow the list as it changes, and call all servers at once.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod select_modes;
@@ -12,6 +12,8 @@ mod list;
 
 mod calls;
 
+mod handles;
+
 mod hanging;
 
 mod failing_over;
@@ -20,26 +22,33 @@ mod changing;
 
 mod broadcast;
 
-mod hardening;
+mod hardening_choosing;
+
+mod hardening_calls;
+
+mod hardening_broadcast;
 
 use std::collections::BTreeMap;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use day6_loadbalance::{
-    BalanceError, BalancedClient, Codec, Discovery, DiscoveryError, Endpoint, Error, MAX_BROADCAST,
-    MultiServersDiscovery, Options, Reply, Request, SelectMode, Server,
+    BROADCAST_STEP, BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error,
+    MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::support::peer::{Peer, json_error};
+use crate::support::client::{answer, json_only, next_call, waits};
+use crate::support::peer::{Peer, goaway, reply_refused};
 use crate::support::{alive_tasks, eventually, run, run_threads, within};
 
 // Choosing, without any server.
@@ -48,7 +57,7 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-/// `"abc"` is a list of three servers with these names. Nobody runs them: a choice needs no connection.
+/// `"abc"` is a list of three servers with these names. None of them runs: a choice needs no connection.
 fn servers(names: &str) -> Vec<Endpoint> {
     names.chars().map(|name| endpoint(&format!("tcp@{name}:7000"))).collect()
 }
@@ -111,11 +120,11 @@ struct Seen {
     /// Calls that have begun, and calls of `wait` that were stopped before their end.
     calls: AtomicUsize,
     stopped: AtomicUsize,
-    /// One permit per call of `wait` that has begun; and the gate that they wait at.
+    /// One permit for each call of `wait` that has begun; and the gate that they wait at.
     entered: Semaphore,
     gate: Semaphore,
-    /// Connections wait here before anybody talks to them.
-    door: Semaphore,
+    /// Connections wait here for the answer to their handshake.
+    handshakes: Semaphore,
     /// After the gate, `wait` is an error.
     broken: AtomicBool,
 }
@@ -129,7 +138,7 @@ impl Seen {
             stopped: AtomicUsize::new(0),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
-            door: Semaphore::new(0),
+            handshakes: Semaphore::new(0),
             broken: AtomicBool::new(false),
         })
     }
@@ -151,7 +160,7 @@ impl Seen {
     }
 }
 
-/// Counts one up when it is dropped, unless it was told that all is well.
+/// Counts one up when it is dropped, unless it is emptied first.
 struct Stopped(Option<Arc<Seen>>);
 
 impl Drop for Stopped {
@@ -180,14 +189,14 @@ impl Drop for Open {
 /// What a test does to a [`Site`].
 #[derive(Clone, Copy, PartialEq)]
 enum Order {
-    /// End all connections, and close new ones at once: nobody can connect any more.
+    /// End all connections, and close new ones at once, before their handshake.
     Kill,
     /// End all connections, but serve new ones.
     Cut,
 }
 
-/// A server that counts. It has two methods: `Site.name` answers with its name, and `Site.wait` does so after
-/// somebody has opened the gate. It keeps its port to its end, so that no other test gets it by chance.
+/// A server that counts. It has two methods: `Site.name` answers with its name, and `Site.wait` does so when the
+/// test has opened the gate. It keeps its port to its end, so that no other test gets it by chance.
 struct Site {
     name: &'static str,
     endpoint: Endpoint,
@@ -199,11 +208,11 @@ struct Site {
 impl Site {
     async fn start(name: &'static str) -> Site {
         let site = Site::hung(name).await;
-        site.open_door();
+        site.answer_handshakes();
         site
     }
 
-    /// Accepts connections, but does not answer their handshakes before [`open_door`](Site::open_door).
+    /// Accepts connections, but does not answer their handshakes before [`answer_handshakes`](Site::answer_handshakes).
     async fn hung(name: &'static str) -> Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint::tcp(listener.local_addr().unwrap());
@@ -214,8 +223,8 @@ impl Site {
         Site { name, endpoint, seen, orders, _task: task }
     }
 
-    fn open_door(&self) {
-        self.seen.door.add_permits(1000);
+    fn answer_handshakes(&self) {
+        self.seen.handshakes.add_permits(1000);
     }
 
     /// Lets calls of `wait` pass.
@@ -250,7 +259,9 @@ fn site_server(name: &'static str, seen: Arc<Seen>) -> Server {
                 seen.entered.add_permits(1);
                 seen.gate.acquire().await?.forget();
                 stopped.0 = None;
-                anyhow::ensure!(!seen.broken.load(SeqCst), "{name} is broken");
+                if seen.broken.load(SeqCst) {
+                    return Err(RemoteError::new(Code::DATA_LOSS, format!("{name} is broken")).into());
+                }
             }
             anyhow::Ok::<Reply>(request.reply(name)?)
         }
@@ -283,7 +294,7 @@ async fn run_site(
 }
 
 async fn serve_one(server: Server, io: TcpStream, open: Open) {
-    open.0.door.acquire().await.unwrap().forget();
+    open.0.handshakes.acquire().await.unwrap().forget();
     server.serve_connection(io).await.ok();
 }
 
@@ -297,7 +308,7 @@ fn refusing() -> (TcpSocket, Endpoint) {
 
 // Clients.
 
-/// A discovery of this suite's own. The key of `ConsistentHash` is the endpoint to call, so that a test can
+/// A discovery of the suite's own. The key of `ConsistentHash` is the endpoint to call, so that a test can
 /// say where a call goes first; any other mode takes the first of the list.
 struct Directed(Arc<watch::Sender<Arc<[Endpoint]>>>);
 
@@ -351,7 +362,7 @@ fn round_robin<'a>(sites: impl IntoIterator<Item = &'a Site>) -> BalancedClient<
     BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default())
 }
 
-/// Calls `Site.name`. If that takes too long, the message says who waited, as for all these helpers.
+/// Calls `Site.name`. If that takes too long, the message names the caller, as with all these helpers.
 #[track_caller]
 fn try_call<D: Discovery>(client: &BalancedClient<D>) -> impl Future<Output = Result<String, BalanceError>> {
     within("the outcome of a call", client.call("Site.name", &()))
@@ -387,8 +398,8 @@ fn spawn_broadcast_all<D: Discovery>(
     tokio::spawn(async move { client.broadcast_all("Site.wait", ()).await.unwrap() })
 }
 
-/// Waits until `time`, and then lets everybody go first whose time has come as well: on a busy machine all of
-/// them are late.
+/// Waits until `time`, and then lets all other tasks go first whose time has come as well: on a busy machine all
+/// of them are late.
 async fn well_after(time: Instant) {
     sleep_until(time).await;
     for _ in 0..20 {
@@ -432,7 +443,7 @@ impl Discovery for Silent {
     }
 }
 
-/// What a caller gets whose time was over before a server was chosen.
+/// The outcome of a call whose time was over before a server was chosen.
 fn assert_timed_out_choosing(result: Result<String, BalanceError>) {
     match result {
         Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => assert!(
@@ -440,5 +451,38 @@ fn assert_timed_out_choosing(result: Result<String, BalanceError>) {
             "out of time is Unavailable with Error::Timeout as its source, but the source is {source:?}"
         ),
         other => panic!("choosing should have timed out, but: {other:?}"),
+    }
+}
+
+/// A listener whose server is played by hand, and its endpoint.
+async fn by_hand() -> (TcpListener, Endpoint) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::tcp(listener.local_addr().unwrap());
+    (listener, endpoint)
+}
+
+/// The next client of a server that is played by hand, after the handshake.
+#[track_caller]
+fn next_client(listener: &TcpListener) -> impl Future<Output = Peer<TcpStream>> {
+    next_client_with(listener, json!({}))
+}
+
+/// The same with more fields for the server's hello.
+#[track_caller]
+fn next_client_with(
+    listener: &TcpListener,
+    fields: serde_json::Value,
+) -> impl Future<Output = Peer<TcpStream>> {
+    within("a client and its handshake", async move {
+        let mut peer = Peer { io: listener.accept().await.unwrap().0 };
+        peer.accept_handshake_with("application/json", fields).await;
+        peer
+    })
+}
+
+/// From now on, this server closes each new connection before its handshake.
+async fn close_all(listener: TcpListener) {
+    loop {
+        drop(listener.accept().await.unwrap());
     }
 }

@@ -1,0 +1,74 @@
+//! Calls, and one shared connection for each server.
+//!
+//! Write `Pool::connect`, `begin`, `ready` and `open`, and `Entry::dial` and `ready` in `src/balance/pool.rs`, and
+//! `BalancedClient::new`, `call`, `connect`, `candidates` and `dial` in `src/balance/mod.rs`. No server rests before the
+//! stage hardening_calls: until then `Pool::leaves_alone` may be `false` and `rest` zero, and `retry` and `note_slow` may
+//! do nothing.
+//!
+//! Chapter: One connection for each server
+
+use super::*;
+
+/// Over the wire too, each server gets exactly its share, in the order of the list.
+///
+/// The tests above ask the selector alone. A client that asks it twice for each call, or once for each
+/// connection, makes something else of its choices.
+///
+/// Hint: ask for a server once for each call.
+#[test]
+fn calls_take_turns_between_the_servers() {
+    run(async || {
+        let sites = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
+        let client = round_robin(&sites);
+        let mut names = String::new();
+        for _ in 0..12 {
+            names += &name(&client).await;
+        }
+        assert!("abcabcabcabcabc".contains(&names), "{names}");
+        assert!(sites.iter().all(|site| site.seen.calls() == 4));
+    });
+}
+
+/// With no server a call is an error, also after the last one has left.
+///
+/// A client that waits for a server instead may wait without end, and its caller does not know what for.
+///
+/// Hint: the discovery has said it already; its error is passed on.
+#[test]
+fn a_call_with_no_server_is_an_error() {
+    run(async || {
+        let site = Site::start("a").await;
+        let (none, left) = (round_robin([]), round_robin([&site]));
+        assert_eq!(name(&left).await, "a");
+        left.discovery().update(Vec::new());
+        for client in [none, left] {
+            let call = try_call(&client).await;
+            assert!(
+                matches!(call, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
+                "a call with no server should be NoServers, but: {call:?}"
+            );
+        }
+        assert_eq!(site.seen.calls(), 1);
+    });
+}
+
+/// A hundred first calls at the same time make one connection.
+///
+/// A hundred handshakes with a server that has just started are the last thing it needs.
+///
+/// Hint: a call that comes while a connection is being made waits for that one ("single flight").
+#[test]
+fn many_first_calls_share_one_connection() {
+    run_threads(async || {
+        let sites = [Site::start("a").await, Site::start("b").await];
+        let client = round_robin(&sites);
+        let calls: Vec<_> = (0..100).map(|_| spawn_call(&client, "Site.name")).collect();
+        for call in calls {
+            outcome(call).await.unwrap();
+        }
+        for site in &sites {
+            assert_eq!((site.seen.calls(), site.seen.accepted()), (50, 1), "calls and connections");
+        }
+        assert_eq!(client.connections(), 2);
+    });
+}
