@@ -26,6 +26,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::limit;
@@ -131,7 +132,8 @@ where
         ended = &mut http => ended.map_err(from_hyper),
         () = shutdown.cancelled() => {
             graceful_shutdown(http.as_mut());
-            limit("the last answer", LAST_ANSWER_TIME, async { http.await.map_err(from_hyper) }).await
+            // No call is lost with it, so an answer that is not taken in time is no failure of the shutdown.
+            timeout(LAST_ANSWER_TIME, http).await.map_or(Ok(()), |ended| ended.map_err(from_hyper))
         }
     }
 }
