@@ -9,7 +9,7 @@ use super::*;
 
 /// Method, path, `Host` and the name of the server: each request has what HTTP and the registry want.
 ///
-/// A registry or a proxy that somebody else wrote must understand them. Some of them refuse a `POST` that does not
+/// A registry or a proxy of another origin must understand them. Some of them refuse a `POST` that does not
 /// say how long its content is, be it empty.
 ///
 /// Hint: hyper writes what you give it and adds little. `Host` you have to set yourself.

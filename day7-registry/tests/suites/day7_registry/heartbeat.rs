@@ -131,10 +131,10 @@ fn shutdown_deregisters_after_the_last_heartbeat() {
     run(async || {
         let registry = HandRegistry::start().await;
         let heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
-        let beat = registry.request().await;
+        let on_its_way = registry.request().await;
         let shutdown = tokio::spawn(heartbeat.shutdown());
         registry.expect_silence(Duration::from_millis(50)).await;
-        beat.grant(Duration::from_millis(30)).await;
+        on_its_way.grant(Duration::from_millis(30)).await;
         let last = registry.request().await;
         assert_eq!(last.method(), "DELETE");
         last.answer("204 No Content", &[], "").await;
