@@ -44,7 +44,7 @@ pub(crate) struct RegistryArgs {
     addr: SocketAddr,
     /// How long a server stays registered after its last heartbeat, e.g. 500ms, 10s or 2m.
     #[arg(long, default_value = "10s", value_parser = duration)]
-    ttl: Duration,
+    lease: Duration,
 }
 
 #[derive(Args)]
@@ -115,7 +115,7 @@ impl RegistryArgs {
         let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
-        Ok(Registry::new().ttl(self.ttl).serve_with_shutdown(listener, interrupted).await?)
+        Ok(Registry::new().lease(self.lease).serve_with_shutdown(listener, interrupted).await?)
     }
 }
 

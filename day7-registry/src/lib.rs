@@ -54,10 +54,10 @@ pub use registry::client::{
     DEFAULT_REGISTRY_TIMEOUT, MAX_LIST_LEN, RegistryClient, RegistryError, RegistryUrl, RegistryUrlError,
     ServerList,
 };
-pub use registry::discovery::{MAX_REFRESH_PAUSE, RegistryDiscovery};
-pub use registry::heartbeat::{Heartbeat, MAX_BEAT_PAUSE, MAX_HEARTBEAT_PAUSE};
+pub use registry::discovery::{MAX_REFRESH_INTERVAL, MIN_REFRESH_INTERVAL, RegistryDiscovery};
+pub use registry::heartbeat::{Heartbeat, MAX_HEARTBEAT_BACKOFF, MAX_HEARTBEAT_INTERVAL};
 pub use registry::{
-    DEFAULT_MAX_SERVERS, DEFAULT_TTL, LEASE_HEADER, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
+    DEFAULT_LEASE, DEFAULT_MAX_SERVERS, LEASE_HEADER, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
     Registry, SERVER_HEADER, SERVERS_HEADER,
 };
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};

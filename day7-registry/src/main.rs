@@ -2,7 +2,7 @@
 //! `server` and `call` it is the real thing, in as many terminals as you like.
 //!
 //! ```sh
-//! day7-registry registry [--addr 127.0.0.1:9999] [--ttl 10s]
+//! day7-registry registry [--addr 127.0.0.1:9999] [--lease 10s]
 //! day7-registry server   [--addr 127.0.0.1:0] [--registry URL] [--http]
 //! day7-registry call     (--registry URL | --to ENDPOINT) [--timeout 5s] Arith.sum '{"num1":1,"num2":2}'
 //! ```
@@ -237,7 +237,7 @@ impl Member {
 async fn start_registry(port: u16) -> anyhow::Result<(String, JoinHandle<()>)> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}/_rrpc_/registry", listener.local_addr()?);
-    let registry = Registry::new().ttl(LEASE);
+    let registry = Registry::new().lease(LEASE);
     Ok((url, tokio::spawn(async move { registry.serve(listener).await })))
 }
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The registry may be down because it is overloaded, so each failure doubles the pause. And all of its
-//! clients saw it fail at the same moment, so each pause is shortened by chance: otherwise they would all be
-//! back at the same moment too.
+//! clients saw it fail at the same moment, so each pause is shortened by chance: otherwise they would all try
+//! again at the same moment too.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use rand::RngExt;
 /// The pause after the first failure, if the longest one allows for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The shortest pause that anything here makes, whatever lease a registry grants: nobody spins.
+/// The shortest pause that anything here makes, whatever lease a registry grants.
 pub(crate) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Counts failures in a row.

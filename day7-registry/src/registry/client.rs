@@ -1,4 +1,4 @@
-//! The registry's client: one question, one connection, one answer.
+//! The registry's client: one request, one connection, one answer.
 //!
 //! ```text
 //! Heartbeat ─────────▶ register ─┐
@@ -6,9 +6,9 @@
 //! RegistryDiscovery ──▶ servers ─┘
 //! ```
 //!
-//! It asks once and tells exactly what came of it; trying again is the business of those on the left. What
-//! came of it is more than "was there an answer": 503 is an answer too, and so is the page of some other
-//! program that now listens on that port. Only a 2xx with what we asked for is a success.
+//! It sends one request and returns exactly what came of it. Trying again is the business of those on the left.
+//! Not every answer is a success: 503 is an answer too, and so is the page of some other program that now listens
+//! on that port. Only a 2xx with what was requested is one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ use crate::http::dial::open_tcp;
 use crate::http::endpoint::{Address, Endpoint};
 use crate::registry::{DEFAULT_MAX_SERVERS, LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
 
-/// The default for one question to the registry, from connecting to the last byte of the answer.
+/// The default for one request to the registry, from connecting to the last byte of the answer.
 pub const DEFAULT_REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 pub const MAX_LIST_LEN: usize = 2 * 1024 * 1024;
@@ -50,7 +50,7 @@ pub struct RegistryUrl {
     path: String,
 }
 
-/// The text is no URL of a registry. Its `Display` says what was given, what is wrong, and what is accepted.
+/// The text is no URL of a registry. Its `Display` shows what was given, what is wrong, and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad registry URL {text:?}: {reason}; expected http://host:port or http://host:port/path")]
 pub struct RegistryUrlError {
@@ -97,7 +97,7 @@ impl fmt::Display for RegistryUrl {
     }
 }
 
-/// Why a question to the registry failed.
+/// Why a request to the registry failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -115,12 +115,12 @@ pub enum RegistryError {
     Status {
         /// The HTTP status code. It is not of the 2xx.
         status: u16,
-        /// What the registry says about it, shortened.
+        /// The text of the answer, shortened.
         text: String,
     },
     /// The answer has a good status, but it is not the answer of a registry.
-    #[error("the registry's answer makes no sense: {0}")]
-    BadAnswer(String),
+    #[error("the registry's answer is invalid: {0}")]
+    InvalidResponse(String),
 }
 
 impl RegistryError {
@@ -134,7 +134,7 @@ impl RegistryError {
     }
 }
 
-/// What the registry knows.
+/// The servers that a registry lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerList {
@@ -144,7 +144,7 @@ pub struct ServerList {
     pub lease: Duration,
 }
 
-/// Asks a registry. Cheap to clone: it holds no connection.
+/// Sends requests to a registry. Cheap to clone: it holds no connection.
 #[derive(Clone, Debug)]
 pub struct RegistryClient {
     url: RegistryUrl,
@@ -157,7 +157,7 @@ impl RegistryClient {
         RegistryClient { url, timeout: DEFAULT_REGISTRY_TIMEOUT }
     }
 
-    /// Gives up a question after this time. Default: [`DEFAULT_REGISTRY_TIMEOUT`].
+    /// Gives up a request after this time. Default: [`DEFAULT_REGISTRY_TIMEOUT`].
     pub fn timeout(mut self, after: Duration) -> RegistryClient {
         self.timeout = after;
         self
@@ -180,7 +180,7 @@ impl RegistryClient {
     /// # Cancel safety
     /// Dropping the future closes the connection. The server may be registered or not.
     pub async fn register(&self, server: &Endpoint) -> Result<Duration, RegistryError> {
-        let (headers, _) = self.ask(Method::POST, Some(server)).await?;
+        let (headers, _) = self.request(Method::POST, Some(server)).await?;
         lease(&headers)
     }
 
@@ -192,12 +192,13 @@ impl RegistryClient {
     /// # Cancel safety
     /// Dropping the future closes the connection. The server may be in the list or not.
     pub async fn deregister(&self, server: &Endpoint) -> Result<(), RegistryError> {
-        self.ask(Method::DELETE, Some(server)).await.map(|_| ())
+        self.request(Method::DELETE, Some(server)).await.map(|_| ())
     }
 
     /// The list of the servers that are alive.
     ///
-    /// An entry that is no endpoint is left out: a newer server may be reachable in ways that we do not know.
+    /// An entry that is no endpoint is left out: a newer server may be reachable in ways that this client does not
+    /// know.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -205,14 +206,14 @@ impl RegistryClient {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn servers(&self) -> Result<ServerList, RegistryError> {
-        let (headers, body) = self.ask(Method::GET, None).await?;
+        let (headers, body) = self.request(Method::GET, None).await?;
         let entries: Vec<serde_json::Value> = serde_json::from_slice(&body)
-            .map_err(|error| RegistryError::BadAnswer(format!("the list is no JSON array: {error}")))?;
-        // No registry holds more. Whatever else is made of the list, such as a ring, grows with it.
+            .map_err(|error| RegistryError::InvalidResponse(format!("the list is no JSON array: {error}")))?;
+        // No registry holds more. Whatever is made of the list, such as a ring, grows with it.
         if entries.len() > DEFAULT_MAX_SERVERS {
             let len = entries.len();
             let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
-            return Err(RegistryError::BadAnswer(reason));
+            return Err(RegistryError::InvalidResponse(reason));
         }
         let mut servers = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -221,7 +222,7 @@ impl RegistryClient {
                 _ => {
                     tracing::warn!(
                         entry = ?truncate(entry.to_string()),
-                        "skipped: no endpoint to connect to"
+                        "left out: no endpoint to connect to"
                     );
                 }
             }
@@ -230,7 +231,7 @@ impl RegistryClient {
     }
 
     /// One exchange, under one deadline. It succeeds with a 2xx status only.
-    async fn ask(
+    async fn request(
         &self,
         method: Method,
         server: Option<&Endpoint>,
@@ -269,18 +270,20 @@ impl RegistryClient {
         }
         let body = Limited::new(body, MAX_LIST_LEN).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => RegistryError::BadAnswer(format!("it is longer than {MAX_LIST_LEN} bytes")),
+            true => RegistryError::InvalidResponse(format!("it is longer than {MAX_LIST_LEN} bytes")),
             false => RegistryError::unreachable(error),
         })?;
         Ok((head.headers, body.to_bytes()))
     }
 }
 
-/// How long the registry says that a lease is.
+/// The length of a lease, from the registry's answer.
 fn lease(headers: &HeaderMap) -> Result<Duration, RegistryError> {
     let millis = headers.get(LEASE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     match millis {
         Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-        _ => Err(RegistryError::BadAnswer(format!("the header {LEASE_HEADER} is not a number above zero"))),
+        _ => Err(RegistryError::InvalidResponse(format!(
+            "the header {LEASE_HEADER} is not a number above zero"
+        ))),
     }
 }

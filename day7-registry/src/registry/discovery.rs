@@ -6,9 +6,9 @@
 //!                  one task ── GET, every third of a lease ──▶ registry
 //! ```
 //!
-//! The registry is asked beside the calls, never inside of them. So while it is slow, down, or talking
-//! nonsense, calls go on with the list that is there; a server that has died since costs a failed dial, and
-//! the balanced client goes to the next one.
+//! The list is refreshed beside the calls, never inside of them. So while the registry is slow, down, or answers
+//! badly, calls go on with the list that is there. A server that has died since costs a failed dial, and the
+//! balanced client goes to the next one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,12 +21,14 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
 use crate::balance::select::SelectMode;
 use crate::http::endpoint::Endpoint;
-use crate::registry::DEFAULT_TTL;
+use crate::registry::DEFAULT_LEASE;
 use crate::registry::backoff::{Backoff, SHORTEST_PAUSE};
 use crate::registry::client::{RegistryClient, RegistryError, ServerList};
 
-/// The longest pause between two refreshes, however long the lease is, unless an interval is given.
-pub const MAX_REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// The longest time between two refreshes, however long the lease is, unless an interval is given.
+pub const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// How long after a refresh the next one may come before its time, however many callers want it.
+pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Knows the servers that the registry lists.
 ///
@@ -51,7 +53,7 @@ struct Shared {
     registry: RegistryClient,
     list: MultiServersDiscovery,
     progress: watch::Sender<Progress>,
-    /// Asks the task for an attempt before its time. Any number of requests make one attempt.
+    /// Wakes the task for an attempt before its time. However often that is, it is one attempt.
     wanted: Notify,
 }
 
@@ -73,7 +75,7 @@ impl Drop for RegistryDiscovery {
 }
 
 impl RegistryDiscovery {
-    /// Asks the registry now, and then every third of its lease.
+    /// Gets the list now, and then every third of a lease.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -98,20 +100,20 @@ impl RegistryDiscovery {
         let refresher = Refresher {
             shared: Arc::clone(&shared),
             interval,
-            lease: DEFAULT_TTL,
+            lease: DEFAULT_LEASE,
             backoff: Backoff::default(),
             empty_since: None,
         };
         RegistryDiscovery { shared, refreshing: tokio::spawn(refresher.run()).abort_handle() }
     }
 
-    /// Why the last answer of the registry was of no use; `None` if it was.
+    /// Why the last refresh failed. `None` if it did not.
     pub fn last_error(&self) -> Option<RegistryError> {
         self.shared.progress.borrow().error.clone()
     }
 
     /// Returns at once if there is a list. If not, waits for the attempt that is going on, or for the next
-    /// one, but never longer than a question to the registry may take.
+    /// one, but never longer than a request to the registry may take.
     async fn wait_for_list(&self) -> Result<(), DiscoveryError> {
         let mut progress = self.shared.progress.subscribe();
         // One guard, and no other while it lives: between two of them a writer may wait, and then all do.
@@ -119,7 +121,7 @@ impl RegistryDiscovery {
             let progress = progress.borrow();
             (progress.finished, !progress.has_list && progress.finished == progress.started)
         };
-        // No list, and no attempt on its way? Then do not sit out the pause.
+        // No list, and no attempt on its way: the next one must not wait for the whole pause.
         if is_idle {
             self.shared.wanted.notify_one();
         }
@@ -137,10 +139,10 @@ impl RegistryDiscovery {
 }
 
 impl Discovery for RegistryDiscovery {
-    /// Asks the registry now, beside the regular attempts, and waits for the answer.
+    /// Gets the list now, or [`MIN_REFRESH_INTERVAL`] after the last attempt, and waits for the answer.
     ///
     /// There is one attempt at a time. One that was on its way before may have missed what the caller wants
-    /// to see, so this waits for the next; everybody who comes in the meantime shares that one.
+    /// to see, so this waits for the next. All callers that come in the meantime share that one.
     ///
     /// # Errors
     /// [`DiscoveryError::Unavailable`] with the [`RegistryError`]. The list stays as it was.
@@ -163,7 +165,7 @@ impl Discovery for RegistryDiscovery {
         self.shared.progress.send_modify(|progress| progress.has_list = true);
     }
 
-    /// As the trait says. Waits only before the first list is there, and at most as long as a question to
+    /// As the trait says. Waits only before the first list is there, and at most as long as a request to
     /// the registry may take.
     async fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
         self.wait_for_list().await?;
@@ -200,7 +202,7 @@ struct Refresher {
     /// The lease that the registry named last.
     lease: Duration,
     backoff: Backoff,
-    /// Since when every answer was empty while our list is not.
+    /// Since when every answer was empty while this list is not.
     empty_since: Option<Instant>,
 }
 
@@ -211,14 +213,17 @@ impl Refresher {
             shared.progress.send_modify(|progress| progress.started += 1);
             let answer = shared.registry.servers().await;
             let pause = self.finish(answer);
+            // A caller may cut the pause short, but not to nothing.
+            let shortest = pause.min(MIN_REFRESH_INTERVAL);
+            sleep(shortest).await;
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(pause - shortest) => {}
                 () = shared.wanted.notified() => {}
             }
         }
     }
 
-    /// Takes over what the registry says. Returns the pause until the next attempt.
+    /// Takes over the registry's answer. Returns the pause until the next attempt.
     fn finish(&mut self, answer: Result<ServerList, RegistryError>) -> Duration {
         let error = match answer {
             Ok(ServerList { servers, lease }) => {
@@ -234,7 +239,8 @@ impl Refresher {
                 Some(error)
             }
         };
-        let interval = self.interval.unwrap_or((self.lease / 3).min(MAX_REFRESH_PAUSE)).max(SHORTEST_PAUSE);
+        let interval =
+            self.interval.unwrap_or((self.lease / 3).min(MAX_REFRESH_INTERVAL)).max(SHORTEST_PAUSE);
         let pause = if error.is_some() { self.backoff.next(interval) } else { interval };
         // The log is written with no lock held: one that blocks must not block the calls.
         let was_stale = self.shared.progress.borrow().error.is_some();
@@ -243,7 +249,7 @@ impl Refresher {
             None if was_stale => tracing::info!("the list of servers is fresh again"),
             _ => {}
         }
-        // The list first, then the news of it: who reads the news will look at the list.
+        // The list first, then the news of it: a caller that reads the news will look at the list.
         self.shared.progress.send_modify(|progress| {
             progress.finished = progress.started;
             progress.has_list |= error.is_none();
@@ -254,9 +260,9 @@ impl Refresher {
 
     /// Whether to believe this list.
     ///
-    /// A registry that has just been restarted knows nobody, until every server has sent its next heartbeat.
-    /// So when it says that all servers are gone at once, that is taken for true only after it has said so
-    /// for a whole lease; until then the old list does less harm than none.
+    /// A registry that has just been restarted knows no server before its next heartbeat. So an answer that all
+    /// servers are gone at once is taken for true only after all answers were empty for a whole lease. Until then
+    /// the old list does less harm than none.
     fn is_credible(&mut self, servers: &[Endpoint]) -> bool {
         let nothing_to_lose = self.shared.list.subscribe().borrow().is_empty();
         if !servers.is_empty() || nothing_to_lose {

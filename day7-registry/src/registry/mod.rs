@@ -1,4 +1,4 @@
-//! The registry: the one address that everybody knows.
+//! The registry: the one address that servers and clients know.
 //!
 //! ```text
 //! server ── POST, again and again ──▶ ┌──────────┐
@@ -7,8 +7,8 @@
 //!                        … is forgotten when its lease ends
 //! ```
 //!
-//! Servers do not only leave, they die, and the dead do not say goodbye. So an entry is a *lease*: it ends by
-//! itself unless it is renewed. The registry speaks plain HTTP, so `curl` is a client of it as well:
+//! A server that crashes cannot deregister. So an entry is a *lease*: it ends by itself unless it is renewed. The
+//! registry speaks plain HTTP, so `curl` is a client of it as well:
 //!
 //! ```text
 //! POST   /_rrpc_/registry   X-Rrpc-Server: tcp@10.0.0.7:9999   registers or renews; 200 and the lease
@@ -16,8 +16,8 @@
 //! DELETE /_rrpc_/registry   X-Rrpc-Server: tcp@10.0.0.7:9999   deregisters; 204
 //! ```
 //!
-//! It keeps its list in memory only. A registry that restarts knows nobody, and everybody again after one
-//! round of heartbeats.
+//! It keeps its list in memory only. A registry that restarts knows no server, and after one round of heartbeats
+//! it knows all of them again.
 
 mod backoff;
 pub mod client;
@@ -62,7 +62,7 @@ pub const SERVERS_HEADER: &str = "x-rrpc-servers";
 pub const LEASE_HEADER: &str = "x-rrpc-lease-ms";
 
 /// The default for a lease.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
 /// The limit for the servers in the list, and for those that a client takes from it. One more is refused.
 pub const DEFAULT_MAX_SERVERS: usize = 10_000;
 /// The longest endpoint that can be registered, in bytes. It has as many in JSON, so a list of
@@ -87,7 +87,7 @@ pub const MAX_SERVERS_HEADER_LEN: usize = 4096;
 pub struct Registry {
     /// Every server with the end of its lease. Held for one look or change, never across an `await`.
     leases: Arc<Mutex<HashMap<Endpoint, Instant>>>,
-    ttl: Duration,
+    lease: Duration,
     max_servers: usize,
 }
 
@@ -98,14 +98,14 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// A registry that knows nobody.
+    /// A registry with an empty list.
     pub fn new() -> Registry {
-        Registry { leases: Arc::default(), ttl: DEFAULT_TTL, max_servers: DEFAULT_MAX_SERVERS }
+        Registry { leases: Arc::default(), lease: DEFAULT_LEASE, max_servers: DEFAULT_MAX_SERVERS }
     }
 
-    /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_TTL`].
-    pub fn ttl(mut self, ttl: Duration) -> Registry {
-        self.ttl = ttl.max(Duration::from_millis(1));
+    /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_LEASE`].
+    pub fn lease(mut self, lease: Duration) -> Registry {
+        self.lease = lease.max(Duration::from_millis(1));
         self
     }
 
@@ -134,10 +134,10 @@ impl Registry {
     }
 
     /// As [`serve`](Registry::serve), until `signal` is ready. Then it stops accepting, and finishes the
-    /// answers that it owes.
+    /// answers that it owes, for at most a second.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if some were not finished within the
+    /// [`Error::Timeout`] if a connection did not end within the
     /// [grace period](crate::DEFAULT_GRACE_PERIOD) of a server.
     ///
     /// # Cancel safety
@@ -156,12 +156,12 @@ impl Registry {
         // Both live in this future: no task is left behind that would go on counting leases.
         tokio::select! {
             ended = accepting => ended,
-            never = self.forget_the_dead() => match never {},
+            never = self.forget_ended() => match never {},
         }
     }
 
-    /// Answers one request. One connection, one request, one time limit for all of it: a client can neither
-    /// hold a connection by saying nothing nor by reading nothing.
+    /// Answers one request. One connection, one request, one time limit for all of it: a client cannot hold a
+    /// connection by sending nothing, nor by reading nothing.
     async fn serve_one<Io>(&self, io: Io, shutdown: CancellationToken) -> Result<(), Error>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -176,12 +176,12 @@ impl Registry {
     }
 
     /// Removes what has ended, for as long as the registry is served. `servers` looks at the clock itself, so
-    /// this is not about being right, only about memory.
-    async fn forget_the_dead(&self) -> Infallible {
+    /// this only frees memory.
+    async fn forget_ended(&self) -> Infallible {
         loop {
             // All leases are equally long: one that is granted while we sleep does not end before this.
             let next = self.leases().values().min().copied();
-            sleep_until(next.unwrap_or_else(|| deadline(self.ttl))).await;
+            sleep_until(next.unwrap_or_else(|| deadline(self.lease))).await;
             remove_ended(&mut self.leases());
         }
     }
@@ -212,7 +212,7 @@ impl Registry {
                 return text(StatusCode::INSUFFICIENT_STORAGE, full);
             }
         }
-        leases.insert(server, deadline(self.ttl));
+        leases.insert(server, deadline(self.lease));
         self.json(&json!({ "lease_ms": self.lease_ms() }))
     }
 
@@ -236,7 +236,7 @@ impl Registry {
     }
 
     fn lease_ms(&self) -> u64 {
-        u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Endpoint, Instant>> {
@@ -265,7 +265,9 @@ fn named_server(request: &Request<Incoming>) -> Result<Endpoint, String> {
     }
     let endpoint: Endpoint = value.parse().map_err(|error: EndpointError| error.to_string())?;
     match endpoint.is_unspecified() {
-        true => Err(format!("nobody can connect to {endpoint}: register an address that others can reach")),
+        true => {
+            Err(format!("no client can connect to {endpoint}: register an address that clients can reach"))
+        }
         false => Ok(endpoint),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use day7_registry::{Codec, DEFAULT_MAX_FRAME_LEN};
+use day7_registry::{Codec, DEFAULT_MAX_BODY_LEN};
 
 use super::{Order, Series};
 use crate::compare;
@@ -13,8 +13,8 @@ use crate::peers::{Caller, Peer, rrpc};
 use crate::stats::Summary;
 use crate::workload::Placement;
 
-/// The largest payload is a whole frame, but for the length that bincode writes before the bytes.
-const LARGEST: usize = DEFAULT_MAX_FRAME_LEN - 16;
+/// The largest payload is a whole body, but for the length that bincode writes before the bytes.
+const LARGEST: usize = DEFAULT_MAX_BODY_LEN - 16;
 
 /// What payloads are measured by.
 pub(super) fn measure(quick: bool) -> Result<Vec<Series>> {

@@ -26,7 +26,7 @@ pub(crate) fn run_registry() -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("http://{}", listener.local_addr()?);
         std::io::stdout().flush()?;
-        Registry::new().ttl(LEASE).serve(listener).await;
+        Registry::new().lease(LEASE).serve(listener).await;
         Ok(())
     })
 }

@@ -1,36 +1,41 @@
 //! The registry's client.
 //!
-//! Write `RegistryUrl` and `RegistryClient` in `src/registry/client.rs`: `ask` and `exchange` first, then
+//! Write `RegistryUrl` and `RegistryClient` in `src/registry/client.rs`: `request` and `exchange` first, then
 //! `register`, `deregister` and `servers`.
 //!
 //! Chapter: The wire; Files of today > src/registry/client.rs
 
 use super::*;
 
-/// The three requests, to the byte.
+/// Method, path, `Host` and the name of the server: each request has what HTTP and the registry want.
 ///
-/// A registry or a proxy that somebody else wrote must understand them.
+/// A registry or a proxy of another origin must understand them. Some of them refuse a `POST` that does not
+/// say how long its content is, be it empty.
 ///
-/// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
+/// Hint: hyper writes what you give it and adds little. `Host` you have to set yourself.
 #[test]
 fn the_client_sends_plain_http() {
     run(async || {
         let registry = HandRegistry::start().await;
         let client = registry.client();
         let host = client.url().to_string().replace("http://", "").replace(REGISTRY_PATH, "");
-        let common = format!("/_rrpc_/registry HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         let server = endpoint("tcp@127.0.0.1:7001");
+        let check = |request: &HandRequest, method: &str, server: Option<&str>| {
+            assert_eq!(request.head.line, format!("{method} /_rrpc_/registry HTTP/1.1"));
+            assert_eq!(request.head.header("host"), Some(&*host), "{method}");
+            assert_eq!(request.head.header("x-rrpc-server"), server, "{method}");
+        };
 
         let (lease, ()) = tokio::join!(client.register(&server), async {
             let request = registry.request().await;
-            assert_eq!(request.head, format!("POST {common}X-Rrpc-Server: tcp@127.0.0.1:7001\r\n\r\n"));
+            check(&request, "POST", Some("tcp@127.0.0.1:7001"));
             request.grant(LEASE).await;
         });
         assert_eq!(lease.unwrap(), LEASE);
 
         let (list, ()) = tokio::join!(client.servers(), async {
             let request = registry.request().await;
-            assert_eq!(request.head, format!("GET {common}\r\n"));
+            check(&request, "GET", None);
             request.list(LEASE, &["tcp@127.0.0.1:7001"]).await;
         });
         let list = list.unwrap();
@@ -38,7 +43,7 @@ fn the_client_sends_plain_http() {
 
         let (deregistered, ()) = tokio::join!(client.deregister(&server), async {
             let request = registry.request().await;
-            assert_eq!(request.head, format!("DELETE {common}X-Rrpc-Server: tcp@127.0.0.1:7001\r\n\r\n"));
+            check(&request, "DELETE", Some("tcp@127.0.0.1:7001"));
             request.answer("204 No Content", &[], "").await;
         });
         deregistered.unwrap();
@@ -68,7 +73,7 @@ fn only_a_2xx_status_is_a_success() {
         }
         let answering = async { registry.request().await.answer("500 Oops", &[], "out of memory\n").await };
         match tokio::join!(client.register(&server), answering).0 {
-            Err(RegistryError::Status { text, .. }) => assert_eq!(text, "out of memory"),
+            Err(RegistryError::Status { text, .. }) => assert_eq!(text.trim(), "out of memory"),
             other => panic!("expected the registry's text, got {other:?}"),
         }
     });
@@ -77,11 +82,11 @@ fn only_a_2xx_status_is_a_success() {
 /// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, or a
 /// list without end.
 ///
-/// The port may belong to another program by now; and a lease of zero would make a heartbeat spin.
+/// The port may belong to another program by now. And a lease of zero would make a heartbeat spin.
 ///
 /// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
 #[test]
-fn an_answer_that_makes_no_sense_is_an_error() {
+fn an_invalid_response_is_an_error() {
     run(async || {
         let registry = HandRegistry::start().await;
         let client = registry.client();
@@ -97,7 +102,7 @@ fn an_answer_that_makes_no_sense_is_an_error() {
         for (headers, body) in lists {
             let answering = async { registry.request().await.answer("200 OK", headers, body).await };
             let result = tokio::join!(client.servers(), answering).0;
-            assert!(matches!(result, Err(RegistryError::BadAnswer(_))), "{headers:?}: {result:?}");
+            assert!(matches!(result, Err(RegistryError::InvalidResponse(_))), "{headers:?}: {result:?}");
         }
         let longest = format!("[\"tcp@a:1\"{}]", " ".repeat(2 * 1024 * 1024 - 11));
         assert_eq!(longest.len(), MAX_LIST_LEN);
@@ -110,14 +115,14 @@ fn an_answer_that_makes_no_sense_is_an_error() {
         for headers in [&[][..], &["X-Rrpc-Lease-Ms: 0"]] {
             let answering = async { registry.request().await.answer("200 OK", headers, "{}").await };
             let result = tokio::join!(client.register(&server), answering).0;
-            assert!(matches!(result, Err(RegistryError::BadAnswer(_))), "{headers:?}: {result:?}");
+            assert!(matches!(result, Err(RegistryError::InvalidResponse(_))), "{headers:?}: {result:?}");
         }
     });
 }
 
 /// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
 ///
-/// A newer registry may list servers in a way that we do not know yet. One of them must not hide all.
+/// A newer registry may list servers in a way that this client does not know. One of them must not hide all.
 ///
 /// Hint: decode a list of texts first, and parse them one by one.
 #[test]
@@ -134,7 +139,7 @@ fn entries_that_are_no_endpoints_are_left_out() {
     });
 }
 
-/// A registry that says nothing, or stops in the middle of its answer, costs the time limit and no more; one
+/// A registry that does not answer, or stops in the middle of its answer, costs the time limit and no more. One
 /// that is not there is a different error.
 ///
 /// GeeRPC asks without a time limit, inside of the call.
@@ -169,35 +174,8 @@ fn a_registry_that_hangs_costs_the_time_limit() {
     });
 }
 
-/// A connection that is reset in the middle of an exchange: the error's text says so, and says it once. That
-/// holds for the text of the error itself and for the one with all its causes.
-///
-/// This text is all that the log of a heartbeat shows. hyper's own is "connection error", with the cause behind.
-///
-/// Hint: `error::full_text` makes one text of an error and its causes, and leaves out what was said already.
-#[test]
-fn an_exchange_that_breaks_names_the_cause() {
-    run(async || {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = client_of(listener.local_addr().unwrap());
-        let resetting = async {
-            let (mut io, _) = listener.accept().await.unwrap();
-            io.read_u8().await.unwrap();
-            io.set_zero_linger().unwrap();
-        };
-        let (result, ()) = within("an error", async { tokio::join!(client.servers(), resetting) }).await;
-        let error = result.unwrap_err();
-        assert!(matches!(error, RegistryError::Unreachable(_)), "{error:?}");
-        for text in [error.to_string(), full_text(&error.into())] {
-            assert!(text.contains("reset"), "{text}");
-            let parts: Vec<_> = text.split(": ").collect();
-            assert_eq!(parts.iter().collect::<HashSet<_>>().len(), parts.len(), "said twice: {text}");
-        }
-    });
-}
-
-/// A URL may leave out the port and the path; what is no URL of a registry is refused, with a text that says
-/// why.
+/// A URL may leave out the port and the path. What is no URL of a registry is refused, with a text that shows what
+/// was given.
 ///
 /// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
 ///
@@ -212,27 +190,27 @@ fn urls_are_checked_when_they_are_parsed() {
         ("http://10.0.0.7:9999/my/path", "http://10.0.0.7:9999/my/path"),
     ];
     for (text, full) in good {
-        let url: RegistryUrl = text.parse().unwrap();
+        let url: RegistryUrl = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(url.to_string(), full);
         assert_eq!(full.parse::<RegistryUrl>().unwrap(), url, "what is shown can be parsed again");
     }
     let bad = [
-        ("https://registry", "https is not supported"),
-        ("ftp://registry", "the scheme is not http"),
-        ("registry:9999", "the scheme is missing"),
-        ("http://", "the host is missing"),
-        ("http://:9999", "the host is missing"),
-        ("http://registry:99999", "the port is not a number from 1 to 65535"),
-        ("http://registry:", "the port is not a number from 1 to 65535"),
-        ("http://me@registry", "user names"),
-        ("http://registry/a?b", "a query or a fragment"),
-        ("http://registry/a#b", "a query or a fragment"),
-        ("http://registry/a b", "the path has characters"),
+        "https://registry",
+        "ftp://registry",
+        "registry:9999",
+        "http://",
+        "http://:9999",
+        "http://registry:99999",
+        "http://registry:",
+        "http://me@registry",
+        "http://registry/a?b",
+        "http://registry/a#b",
+        "http://registry/a b",
     ];
-    for (text, reason) in bad {
-        let error = text.parse::<RegistryUrl>().unwrap_err().to_string();
-        assert!(error.contains(reason), "{error}");
-        assert!(error.contains(&format!("{text:?}")), "{error}");
-        assert!(error.contains("expected http://host:port"), "{error}");
+    for text in bad {
+        match text.parse::<RegistryUrl>() {
+            Ok(url) => panic!("{text:?} was taken for {url}"),
+            Err(error) => assert!(error.to_string().contains(text), "{text:?}: {error}"),
+        }
     }
 }

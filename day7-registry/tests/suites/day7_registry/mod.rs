@@ -1,8 +1,8 @@
 //! Day 7: servers come and go by themselves.
 //!
-//! The order is that of the lesson: the registry on the wire, its client, the heartbeat, discovery, and all
-//! of them together. Where timing matters, the test plays the registry itself: the arrival of a request is
-//! the signal. Where no socket is needed, the clock is paused.
+//! The order is that of the lesson: the registry on the wire, its client, the heartbeat, discovery, and all of
+//! them together. Where timing matters, the test plays the registry by hand: the arrival of a request is the
+//! signal. Where no socket is needed, the clock is paused.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod registry;
@@ -15,25 +15,36 @@ mod discovery;
 
 mod together;
 
-mod hardening;
+mod hardening_registry;
+
+mod hardening_client;
+
+mod hardening_heartbeat;
+
+mod hardening_discovery;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use day7_registry::error::full_text;
+use day7_registry::error::error_chain;
 use day7_registry::{
-    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_SERVERS, DEFAULT_TTL, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, MAX_LIST_LEN, MAX_SERVERS_HEADER_LEN, MultiServersDiscovery, Options, REGISTRY_PATH,
-    Registry, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
+    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
+    Endpoint, Heartbeat, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, MIN_REFRESH_INTERVAL,
+    MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery, RegistryError, RegistryUrl,
+    SelectMode, Server,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::io::Script;
-use crate::support::registry::{HandRegistry, RunningRegistry, ask, client_of, request};
+use crate::support::registry::{HandRegistry, HandRequest, RunningRegistry, client_of, exchange, request};
 use crate::support::{
     Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, run_threads, start, within,
 };
@@ -50,6 +61,10 @@ fn texts(servers: &[Endpoint]) -> Vec<String> {
 
 async fn listed(discovery: &impl Discovery) -> Vec<String> {
     texts(&within("the list", discovery.get_all()).await.unwrap())
+}
+
+fn get() -> String {
+    request("GET", REGISTRY_PATH, &[])
 }
 
 fn post(server: &str) -> String {

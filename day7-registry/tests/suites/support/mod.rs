@@ -5,6 +5,7 @@ pub mod arith;
 pub mod client;
 pub mod io;
 pub mod peer;
+pub mod registry;
 pub mod sink;
 
 use std::future::poll_fn;

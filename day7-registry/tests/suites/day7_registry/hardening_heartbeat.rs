@@ -1,0 +1,109 @@
+//! Hardening: pauses that start anew, chance, and a registry that hangs.
+//!
+//! No new function. See `next` in `src/registry/backoff.rs`, and `attempt` and `shutdown` in
+//! `src/registry/heartbeat.rs`.
+//!
+//! Chapter: Limits; What goes wrong without it
+
+use super::*;
+
+/// After a success the pauses start anew, and the first one leaves time for more attempts within the lease.
+///
+/// A failure is mostly short, and the lease goes on running. A heartbeat that still sits out the pause of an outage
+/// long over, or starts with a long one, loses the lease.
+///
+/// Hint: a quarter of the longest pause is a good first one. See `Backoff`.
+#[test]
+fn the_first_pause_after_a_success_is_short() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
+        let mut shortest = Duration::MAX;
+        // The pause is at most 20 ms here, and 40 ms or more if it is wrong. A busy machine makes some
+        // attempts late, but not all of them.
+        for _ in 0..20 {
+            for _ in 0..3 {
+                registry.request().await.answer("503 Busy", &[], "").await;
+            }
+            registry.request().await.grant(Duration::from_millis(240)).await;
+            let next = registry.request().await;
+            let failed = Instant::now();
+            next.answer("503 Busy", &[], "").await;
+            let again = registry.request().await;
+            shortest = shortest.min(failed.elapsed());
+            if shortest < Duration::from_millis(35) {
+                return;
+            }
+            again.answer("503 Busy", &[], "").await;
+        }
+        panic!("the shortest of 20 first pauses was {shortest:?}, with a lease of 240 ms");
+    });
+}
+
+/// Each pause after a failure is shortened by chance.
+///
+/// All servers saw the registry fail at the same moment. Without chance they would all try again at the same moment
+/// too, again and again.
+///
+/// Hint: anything from a half of the pause to all of it.
+#[test]
+fn pauses_after_failures_are_shortened_by_chance() {
+    run(async || {
+        let third_pause = async || {
+            let registry = HandRegistry::start().await;
+            let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
+            for _ in 0..2 {
+                registry.request().await.answer("503 Busy", &[], "").await;
+            }
+            let third = registry.request().await;
+            let failed = Instant::now();
+            third.answer("503 Busy", &[], "").await;
+            registry.request().await;
+            failed.elapsed()
+        };
+        let pauses = join_all((0..20).map(|_| third_pause()).collect()).await;
+        // Each is from 200 to 400 ms. A pause that is not shortened is never below 400.
+        assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(380)), "{pauses:?}");
+    });
+}
+
+/// A lease counts from when the request was sent, not from when the answer is here.
+///
+/// The registry's clock started when it read the request. A server that counts from the answer believes to be
+/// listed when the lease has long ended.
+///
+/// Hint: take the time before you send the request.
+#[test]
+fn a_lease_counts_from_the_request() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
+        let request = registry.request().await;
+        registry.expect_silence(Duration::from_millis(450)).await;
+        request.grant(Duration::from_millis(400)).await;
+        within("the registration", heartbeat.wait_registered()).await;
+        assert!(!heartbeat.is_registered(), "the answer took longer than the lease");
+    });
+}
+
+/// A shutdown takes no longer than one request to the registry may take, also when the registry hangs in the middle
+/// of a heartbeat.
+///
+/// A process that is to end has seconds for it, and then it is killed, with the calls that it had in flight. Two
+/// limits one behind the other are twice as long.
+///
+/// Hint: one limit around all of it: the heartbeat that is on its way, and the deregistration.
+#[test]
+fn a_shutdown_keeps_to_one_time_limit() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let after = Duration::from_secs(1);
+        let heartbeat = Heartbeat::start(registry.client().timeout(after), endpoint("tcp@a:1"));
+        let _unanswered = registry.request().await;
+        let begin = Instant::now();
+        let ended = within("the end of the shutdown", heartbeat.shutdown()).await;
+        assert!(ended.is_err(), "the registry has not answered");
+        // Two limits would be 2 s.
+        assert!(begin.elapsed() < Duration::from_millis(1_800), "it took {:?}", begin.elapsed());
+    });
+}
