@@ -199,12 +199,10 @@ where
         Ok(false)
     }
 
-    /// Whether to read on: only while the client takes its replies, and not while all places are taken, some of them
-    /// by handlers that it has cancelled. These are about to go, and the next call is for their places.
+    /// Whether to read on: only while the client takes its replies, and only while handlers that it has cancelled
+    /// go as fast as new ones come.
     fn has_room(&self) -> bool {
-        let is_full = self.handlers.len() >= self.settings.limits.max_in_flight;
-        let has_cancelled = self.handlers.len() > self.in_flight.len();
-        self.writer.queued() < MAX_QUEUED_BYTES && !(is_full && has_cancelled)
+        self.writer.queued() < MAX_QUEUED_BYTES && self.handlers.len() <= self.settings.limits.max_in_flight
     }
 
     /// How much of the budget the next body needs, if it is large and has none yet.
