@@ -38,6 +38,9 @@ pub const DEFAULT_HANDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Server: the default for a whole message, from its first byte to its last.
 pub const DEFAULT_MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Server: how long a large body waits for the budget of bytes; then its call is refused. It is less than the silence
+/// that a client bears.
+pub const BUDGET_TIMEOUT: Duration = Duration::from_secs(2);
 /// Server: the default for a connection with no call in flight.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Server: the default for the calls in flight to end when it shuts down.

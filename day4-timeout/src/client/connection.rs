@@ -19,7 +19,7 @@ use crate::deadline::{Alarm, later, limit};
 use crate::error::{Error, truncate};
 use crate::wire::codec::Codec;
 use crate::wire::frame::FrameWriter;
-use crate::wire::linger::linger;
+use crate::wire::linger::{LINGER_TIME, linger};
 use crate::wire::message::{Message, MessageReader};
 
 /// The task that owns the stream.
@@ -61,7 +61,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
         if let Error::Protocol(_) | Error::FrameTooLarge { .. } = error {
             let goaway = Message::Goaway { reason };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
-            linger(self.reader.frames_mut(), &mut self.writer).await;
+            linger(self.reader.frames_mut(), &mut self.writer, LINGER_TIME).await;
         }
         error
     }
@@ -126,6 +126,8 @@ pub(super) struct Silence {
 
 impl Silence {
     pub(super) fn new(ping_interval: Duration, ping_timeout: Duration) -> Silence {
+        // Of 0, the table would be looked at again and again.
+        let ping_interval = ping_interval.max(Duration::from_millis(1));
         Silence { alarm: Alarm::new(), ping_interval, ping_timeout }
     }
 

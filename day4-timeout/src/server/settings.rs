@@ -1,24 +1,17 @@
 //! What a server allows and how long it waits, as one value: the accept loop and the connections share it.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::Semaphore;
 
 use crate::deadline::{
     DEFAULT_GRACE_PERIOD, DEFAULT_HANDLE_TIMEOUT, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MESSAGE_TIMEOUT, DEFAULT_READ_TIMEOUT, DEFAULT_WRITE_TIMEOUT,
 };
+use crate::server::budget::{Budget, DEFAULT_MAX_REQUEST_BYTES};
 use crate::wire::handshake::Limits;
+use crate::wire::linger::LINGER_TIME;
 
 /// The default for the connections that are open at once. Further ones wait in the queue of the system.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16 * 1024;
-
-/// The default for the memory that large bodies of requests may take at once, in bytes: 256 MiB.
-pub const DEFAULT_MAX_REQUEST_BYTES: usize = 256 * 1024 * 1024;
-
-/// A body longer than this counts against the server's budget, in bytes.
-pub const LARGE_BODY_LEN: usize = 64 * 1024;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -51,23 +44,9 @@ impl Default for Settings {
     }
 }
 
-/// The memory for large bodies. All connections of a server share it.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget {
-    /// One for each KiB.
-    pub(crate) permits: Arc<Semaphore>,
-    max: u32,
-}
-
-impl Budget {
-    pub(crate) fn new(bytes: usize) -> Budget {
-        let max = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1);
-        let max = max.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Budget { permits: Arc::new(Semaphore::new(max as usize)), max }
-    }
-
-    /// How many permits a body of this length takes. One that is longer than the whole budget takes all of it.
-    pub(crate) fn permits_for(&self, body_len: usize) -> u32 {
-        u32::try_from(body_len.div_ceil(1024)).unwrap_or(u32::MAX).min(self.max)
+impl Settings {
+    /// How long a connection that ends still reads: less than a shutdown takes, which waits for it.
+    pub(crate) fn linger_time(&self) -> Duration {
+        LINGER_TIME.min(self.grace_period / 2)
     }
 }

@@ -218,6 +218,17 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         self.half.as_ref().and_then(|_| self.frames.announced_len())
     }
 
+    /// Whether a header has been read whose body is not complete.
+    pub(crate) fn is_half(&self) -> bool {
+        self.half.is_some()
+    }
+
+    /// Takes a message whose body is not complete, without its body: that is thrown away as it arrives.
+    pub(crate) fn skip_body(&mut self) -> Option<Message> {
+        self.frames.skip();
+        self.half.take()
+    }
+
     /// Gives the stream back, for the end of the connection.
     pub(crate) fn frames_mut(&mut self) -> &mut FrameReader<R> {
         &mut self.frames

@@ -11,7 +11,6 @@
 //! One task owns everything: both halves of the stream, the queued replies and the handlers in flight. So
 //! there is no lock, and when the task ends, however it ends, all of it ends.
 
-use std::collections::HashMap;
 use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -21,16 +20,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::{CancellationToken, PollSemaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::deadline::limit;
 use crate::error::{Code, Error, RemoteError, truncate};
-use crate::server::handler::{Call, Context, Handler, Reply, Request};
+use crate::server::budget::Share;
+use crate::server::handler::{Call, Context, Handler, Request};
+use crate::server::handlers::{Ended, Handlers};
 use crate::server::liveness::{Liveness, Over};
-use crate::server::settings::{LARGE_BODY_LEN, Settings};
+use crate::server::settings::Settings;
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 use crate::wire::handshake;
@@ -41,16 +41,11 @@ use crate::wire::message::{Message, MessageReader};
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
 pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
-/// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
-const KEPT_CALLS: usize = 64;
-
 /// How long calls are started, of one read or of several, before replies and other connections have their turn.
 const SLICE: Duration = Duration::from_millis(1);
 
 const SHUTTING_DOWN: &str = "the server is shutting down";
-
-/// What a handler's task returns: the call's number, and how it ended.
-type Outcome = (u64, Result<Reply, RemoteError>);
+const NO_MORE_CALLS: &str = "this connection takes no more calls";
 
 /// Serves `io` until the client ends the stream or `shutdown` fires (`Ok`), or something breaks it.
 pub(crate) async fn serve<Io>(
@@ -75,13 +70,10 @@ where
     let (codec, hello) = match limit("the handshake", settings.handshake_timeout, accepted).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            let end = async {
-                if let Error::Timeout { .. } | Error::Disconnected(_) = error {
-                    handshake::refuse(&mut writer, &error.to_string()).await.ok();
-                }
-                linger(&mut reader, &mut writer).await;
-            };
-            timeout(settings.grace_period / 2, end).await.ok();
+            if let Error::Timeout { .. } | Error::Disconnected(_) = error {
+                handshake::refuse(&mut writer, &error.to_string());
+            }
+            linger(&mut reader, &mut writer, settings.linger_time()).await;
             return Err(error);
         }
     };
@@ -96,10 +88,8 @@ where
         context: Arc::new(Context { codec, peer, shutdown: shutdown.clone() }),
         reader: MessageReader::new(reader, codec),
         writer,
-        handlers: JoinSet::new(),
-        in_flight: HashMap::new(),
-        budget: PollSemaphore::new(Arc::clone(&settings.budget.permits)),
-        held_budget: None,
+        handlers: Handlers::default(),
+        budget: Share::new(&settings.budget),
         busy: Duration::ZERO,
         liveness: Liveness::new(),
     };
@@ -118,14 +108,10 @@ struct Connection<'a, R, W> {
     context: Arc<Context>,
     reader: MessageReader<R>,
     writer: FrameWriter<W>,
-    /// A task for each handler that was not ready at once. Dropping the set aborts them.
-    handlers: JoinSet<Outcome>,
-    /// The calls in flight whose callers wait, by `seq`.
-    in_flight: HashMap<u64, AbortHandle>,
-    /// The server's, for large bodies.
-    budget: PollSemaphore,
-    /// For the body that comes next.
-    held_budget: Option<OwnedSemaphorePermit>,
+    /// Those that were not ready at once. Dropping them stops them.
+    handlers: Handlers,
+    /// Of the server's budget, for large bodies.
+    budget: Share,
     /// How long calls were started since everybody else had a turn.
     busy: Duration,
     liveness: Liveness,
@@ -140,16 +126,18 @@ where
         let mut shutdown = pin!(shutdown.cancelled());
         loop {
             // First what has ended: its place is free for the next call, and its reply joins the next write.
-            while let Some(ended) = self.handlers.try_join_next_with_id() {
+            while let Some(ended) = self.handlers.try_next() {
                 self.finish(ended)?;
             }
             let is_cut = self.receive_slice().await?;
-            let wanted_budget = self.wanted_budget();
+            let wanted = self.budget.wanted(self.reader.next_body_len());
             // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
-            let is_reading = self.has_room() && wanted_budget.is_none() && !is_cut;
+            let is_reading = self.has_room() && wanted.is_none() && !is_cut;
             let is_inside = self.reader.is_inside();
-            self.liveness.is_idle = self.in_flight.is_empty() && !is_inside;
+            self.liveness.is_busy = self.handlers.in_flight() > 0;
+            self.liveness.is_half = self.reader.is_half();
             self.liveness.set_reading(is_reading && is_inside);
+            self.liveness.set_waiting(wanted.is_some());
             self.liveness.set_writing(self.writer.needs_flush());
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
@@ -159,17 +147,15 @@ where
                     }
                     self.liveness.has_read();
                 }
-                Some(ended) = self.handlers.join_next_with_id() => self.finish(ended)?,
+                Some(ended) = self.handlers.next() => self.finish(ended)?,
                 flushed = self.writer.flush_step(), if self.writer.needs_flush() => {
                     flushed?;
                     self.liveness.has_written();
                 }
-                permit = poll_fn(|cx| self.budget.poll_acquire_many(cx, wanted_budget.unwrap_or(1))),
-                    if wanted_budget.is_some() => {
-                    self.held_budget = permit;
-                }
+                () = self.budget.acquire(wanted), if wanted.is_some() => {}
                 () = &mut shutdown, if !self.liveness.is_draining() => self.drain(SHUTTING_DOWN)?,
                 over = self.liveness.over(self.settings) => match over {
+                    Over::Budget => self.refuse_body().await?,
                     Over::Idle => self.drain("the connection was idle for too long")?,
                     Over::Drained => return Ok(()),
                     Over::Failed(error) => return Err(error),
@@ -200,26 +186,20 @@ where
     }
 
     /// Whether to read on: only while the client takes its replies, and only while handlers that it has cancelled
-    /// go as fast as new ones come.
+    /// go as fast as new ones come. Otherwise a call would be refused for the sake of one that is on its way out.
     fn has_room(&self) -> bool {
-        self.writer.queued() < MAX_QUEUED_BYTES && self.handlers.len() <= self.settings.limits.max_in_flight
-    }
-
-    /// How much of the budget the next body needs, if it is large and has none yet.
-    fn wanted_budget(&self) -> Option<u32> {
-        let len = self.reader.next_body_len().filter(|len| *len > LARGE_BODY_LEN)?;
-        self.held_budget.is_none().then(|| self.settings.budget.permits_for(len))
+        let has_place = self.handlers.alive() < self.settings.limits.max_in_flight;
+        self.writer.queued() < MAX_QUEUED_BYTES && (has_place || self.handlers.leaving() == 0)
     }
 
     async fn receive(&mut self, message: Message) -> Result<(), Error> {
         match message {
             Message::Call { service_method, seq, metadata, body } => {
-                let (connection, _budget) = (Arc::clone(&self.context), self.held_budget.take());
+                let (connection, _budget) = (Arc::clone(&self.context), self.budget.take());
                 self.start(Request { service_method, seq, metadata, body, connection, _budget }).await
             }
             Message::Cancel { seq } => {
-                // Aborting drops the handler at its `await`.
-                self.in_flight.remove(&seq).inspect(AbortHandle::abort);
+                self.handlers.cancel(seq);
                 Ok(())
             }
             Message::Ping {} => Message::Pong {}.queue(&mut self.writer, self.codec, 0),
@@ -229,21 +209,34 @@ where
         }
     }
 
+    /// Refuses the call whose body has waited for the budget for too long, and throws the body away.
+    async fn refuse_body(&mut self) -> Result<(), Error> {
+        self.budget.give_up();
+        match self.reader.skip_body() {
+            Some(Message::Call { service_method, seq, .. }) => {
+                let no_room = "the server is busy: too many large arguments".to_owned();
+                self.refuse(&service_method, seq, Code::RESOURCE_EXHAUSTED, no_room)
+            }
+            Some(other) => self.receive(other).await,
+            None => Ok(()),
+        }
+    }
+
     /// Starts the handler of one call, and answers at once if it is ready at once.
     async fn start(&mut self, request: Request) -> Result<(), Error> {
         let seq = request.seq;
-        if self.in_flight.contains_key(&seq) {
+        if self.handlers.contains(seq) {
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
         }
         if self.liveness.is_draining() {
-            return self.refuse(&request, Code::UNAVAILABLE, SHUTTING_DOWN.to_owned());
+            return self.refuse(&request.service_method, seq, Code::UNAVAILABLE, NO_MORE_CALLS.to_owned());
         }
         let max = self.settings.limits.max_in_flight;
         // Requests that are alive count, too: a handler that was stopped may have left a job behind with one.
         let alive = Arc::strong_count(&self.context) - 2; // but for our own count and this request's
-        if self.in_flight.len().max(alive) >= max {
+        if self.handlers.in_flight().max(alive) >= max {
             let busy = format!("the server is busy: {max} calls of this connection are in flight");
-            return self.refuse(&request, Code::RESOURCE_EXHAUSTED, busy);
+            return self.refuse(&request.service_method, seq, Code::RESOURCE_EXHAUSTED, busy);
         }
         self.liveness.has_called();
         let mut call = Call::new(&*self.handler, request);
@@ -251,39 +244,21 @@ where
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
             Poll::Ready(result) => self.reply(seq, result.map(|reply| reply.body)),
             Poll::Pending => {
-                let after = self.handle_timeout;
-                let task = self.handlers.spawn(async move { (seq, call.within(after).await) });
-                self.in_flight.insert(seq, task);
+                self.handlers.spawn(seq, call, self.handle_timeout);
                 Ok(())
             }
         }
     }
 
-    fn refuse(&mut self, request: &Request, code: Code, reason: String) -> Result<(), Error> {
-        let (method, peer, seq) = (request.service_method(), request.peer(), request.seq);
+    fn refuse(&mut self, method: &str, seq: u64, code: Code, reason: String) -> Result<(), Error> {
+        let peer = self.context.peer;
         tracing::info!(?method, ?peer, seq, "refused: {reason}");
         self.reply(seq, Err(RemoteError::refusal(code, reason)))
     }
 
-    /// Takes a call that has ended out of the table, and queues its reply.
-    fn finish(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Result<(), Error> {
-        let (id, seq, result) = match ended {
-            Ok((id, (seq, result))) => (id, Some(seq), result),
-            Err(error) => {
-                // Panics end in `Call`, so the runtime has stopped this task, or a cancel has.
-                let of_task = self.in_flight.iter().find(|(_, task)| task.id() == error.id());
-                let stopped = RemoteError::new(Code::INTERNAL, "the handler was stopped");
-                (error.id(), of_task.map(|(seq, _)| *seq), Err(stopped))
-            }
-        };
-        // Of another task, or of none: the caller has cancelled this one, and waits for no reply.
-        let Some(seq) = seq.filter(|seq| self.in_flight.get(seq).is_some_and(|task| task.id() == id)) else {
-            return Ok(());
-        };
-        self.in_flight.remove(&seq);
-        if self.in_flight.is_empty() {
-            self.in_flight.shrink_to(KEPT_CALLS);
-        }
+    /// Queues the reply of a call that has ended, unless its caller has cancelled it.
+    fn finish(&mut self, ended: Ended) -> Result<(), Error> {
+        let Some((seq, result)) = self.handlers.remove(ended) else { return Ok(()) };
         self.liveness.has_called();
         self.reply(seq, result.map(|reply| reply.body))
     }
@@ -307,8 +282,8 @@ where
     async fn close(&mut self, result: &Result<(), Error>) {
         // The client has left, or its messages cannot be told apart any more: these calls have no caller.
         self.handlers.abort_all();
-        if self.liveness.is_draining() {
-            timeout(Duration::ZERO, self.writer.shutdown()).await.ok(); // it had its time
+        if self.liveness.is_spent(self.settings) {
+            timeout(Duration::ZERO, self.writer.shutdown()).await.ok();
             return;
         }
         if let Err(error @ (Error::Protocol(_) | Error::FrameTooLarge { .. } | Error::Timeout { .. })) =
@@ -317,6 +292,6 @@ where
             let goaway = Message::Goaway { reason: truncate(error.to_string()) };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
         }
-        linger(self.reader.frames_mut(), &mut self.writer).await;
+        linger(self.reader.frames_mut(), &mut self.writer, self.settings.linger_time()).await;
     }
 }

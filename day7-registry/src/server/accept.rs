@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::deadline;
 use crate::error::Error;
 use crate::server::listener::Listener;
 
@@ -71,7 +72,8 @@ where
     drop(listener);
     shutdown.cancel();
     // Each connection keeps to the grace period by itself, but for one that blocks its thread.
-    let drained = timeout(grace_period.saturating_add(ABORT_TIME / 2), drain(&mut connections)).await;
+    let over = deadline(grace_period);
+    let drained = timeout(grace_period.saturating_add(ABORT_TIME / 2), drain(&mut connections, over)).await;
     timeout(ABORT_TIME / 2, connections.shutdown()).await.ok();
     if drained == Ok(true) {
         return Ok(());
@@ -97,12 +99,13 @@ async fn accept<L: Listener>(
     }
 }
 
-/// Waits for the end of all connections. `false`: one of them had to stop a call.
-async fn drain(connections: &mut JoinSet<(Option<SocketAddr>, Result<(), Error>)>) -> bool {
+/// Waits for the end of all connections. `false`: one of them had to stop a call, as the grace period was over.
+async fn drain(connections: &mut JoinSet<(Option<SocketAddr>, Result<(), Error>)>, over: Instant) -> bool {
     let mut is_clean = true;
     while let Some(ended) = connections.join_next().await {
         log_end(&ended);
-        is_clean &= !matches!(ended, Ok((_, Err(Error::Timeout { .. }))));
+        // Before that, what timed out was a client that stopped in the middle of a message, for example.
+        is_clean &= Instant::now() < over || !matches!(ended, Ok((_, Err(Error::Timeout { .. }))));
     }
     is_clean
 }

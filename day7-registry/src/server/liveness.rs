@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! inside a message      its next bytes within read_timeout, all of it within message_timeout
+//! a large body          BUDGET_TIMEOUT for its room, then the call is refused
 //! replies to write      the client takes something within write_timeout
 //! no call in flight     idle_timeout, then the connection is drained
 //! draining              grace_period for the calls in flight, then a moment for the client to leave
@@ -11,7 +12,7 @@
 
 use tokio::time::Instant;
 
-use crate::deadline::{Alarm, later};
+use crate::deadline::{Alarm, BUDGET_TIMEOUT, later};
 use crate::error::Error;
 use crate::server::settings::Settings;
 use crate::wire::linger::LINGER_TIME;
@@ -19,8 +20,12 @@ use crate::wire::linger::LINGER_TIME;
 pub(super) struct Liveness {
     alarm: Alarm,
     is_reading: bool,
-    /// No call is in flight, and no message has begun.
-    pub(super) is_idle: bool,
+    /// A call is in flight.
+    pub(super) is_busy: bool,
+    /// The body of a call is on its way.
+    pub(super) is_half: bool,
+    /// Since when a body waits for the budget.
+    budget_since: Option<Instant>,
     /// Since when there are replies to write of which the client has taken nothing.
     write_since: Option<Instant>,
     draining_since: Option<Instant>,
@@ -32,6 +37,7 @@ pub(super) struct Liveness {
 
 /// Which limit is over.
 pub(super) enum Over {
+    Budget,
     Idle,
     Drained,
     Failed(Error),
@@ -43,7 +49,9 @@ impl Liveness {
         Liveness {
             alarm: Alarm::new(),
             is_reading: false,
-            is_idle: true,
+            is_busy: false,
+            is_half: false,
+            budget_since: None,
             write_since: None,
             draining_since: None,
             message_since: now,
@@ -77,13 +85,14 @@ impl Liveness {
         self.last_call = Instant::now();
     }
 
+    /// Whether a body waits for the budget.
+    pub(super) fn set_waiting(&mut self, is_waiting: bool) {
+        set(&mut self.budget_since, is_waiting);
+    }
+
     /// Whether there are replies to write.
     pub(super) fn set_writing(&mut self, is_writing: bool) {
-        if !is_writing {
-            self.write_since = None;
-        } else if self.write_since.is_none() {
-            self.write_since = Some(Instant::now());
-        }
+        set(&mut self.write_since, is_writing);
     }
 
     pub(super) fn has_written(&mut self) {
@@ -96,6 +105,12 @@ impl Liveness {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining_since.is_some()
+    }
+
+    /// Whether the client has had its time, so that it is not waited for at the end.
+    pub(super) fn is_spent(&self, settings: &Settings) -> bool {
+        let is_stuck = |since| later(since, settings.write_timeout) <= Instant::now();
+        self.is_draining() || self.write_since.is_some_and(is_stuck)
     }
 
     /// Waits until a limit is over. Cancellation-safe.
@@ -113,7 +128,7 @@ impl Liveness {
     /// The limit that is over first, as things are now, and when that is.
     fn first(&self, settings: &Settings) -> (Instant, Over) {
         let timeout = |what, after| Over::Failed(Error::Timeout { what, after });
-        let is_quiet = self.is_idle && self.write_since.is_none();
+        let is_quiet = !self.is_busy && !self.is_half && self.write_since.is_none();
         let never = later(self.last_call, std::time::Duration::MAX);
         let mut first = (never, Over::Idle);
         let mut add = |is_on: bool, since, after, over| {
@@ -126,6 +141,9 @@ impl Liveness {
             *settings;
         add(self.is_reading, self.last_read, read_timeout, timeout("the rest of a message", read_timeout));
         add(self.is_reading, self.message_since, message_timeout, timeout("a message", message_timeout));
+        if let Some(since) = self.budget_since {
+            add(true, since, BUDGET_TIMEOUT, Over::Budget);
+        }
         if let Some(since) = self.write_since {
             add(true, since, write_timeout, timeout("writing a reply", write_timeout));
         }
@@ -133,10 +151,14 @@ impl Liveness {
             None => add(is_quiet, self.last_call, idle_timeout, Over::Idle),
             Some(since) => {
                 add(is_quiet, since.max(self.last_call), LINGER_TIME, Over::Drained);
-                let over = if is_quiet { Over::Drained } else { timeout("shutting down", grace_period) };
+                let over = if self.is_busy { timeout("shutting down", grace_period) } else { Over::Drained };
                 add(true, since, grace_period, over);
             }
         }
         first
     }
+}
+
+fn set(since: &mut Option<Instant>, is_on: bool) {
+    *since = is_on.then(|| since.unwrap_or_else(Instant::now));
 }

@@ -6,8 +6,10 @@
 //! ```
 
 pub(crate) mod accept;
+mod budget;
 pub(crate) mod connection;
 pub mod handler;
+mod handlers;
 pub mod listener;
 mod liveness;
 pub(crate) mod settings;
@@ -20,11 +22,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use self::accept::accept_loop;
+use self::budget::Budget;
+pub use self::budget::{DEFAULT_MAX_REQUEST_BYTES, LARGE_BODY_LEN};
 pub use self::connection::MAX_QUEUED_BYTES;
 use self::handler::Handler;
 use self::listener::Listener;
-use self::settings::{Budget, Settings};
-pub use self::settings::{DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_REQUEST_BYTES, LARGE_BODY_LEN};
+pub use self::settings::DEFAULT_MAX_CONNECTIONS;
+use self::settings::Settings;
 use crate::error::Error;
 use crate::wire::codec::Codec;
 

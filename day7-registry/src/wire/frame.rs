@@ -32,12 +32,14 @@ pub struct FrameReader<R> {
     /// What has arrived and was not yet returned. It outlives every call of [`read`](FrameReader::read):
     /// that makes reading cancellation-safe, and no byte behind a frame is ever lost.
     buf: BytesMut,
+    /// How many of the bytes that come next are thrown away.
+    to_skip: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader of this stream.
     pub fn new(io: R) -> Self {
-        FrameReader { io, buf: BytesMut::new() }
+        FrameReader { io, buf: BytesMut::new(), to_skip: 0 }
     }
 
     /// Waits for the next frame, of at most `max_len` bytes. `None` means that the peer ended the stream
@@ -64,6 +66,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Takes the first frame out of the buffer, if all of it is there. Reads nothing.
     pub(super) fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
+        let skipped = self.to_skip.min(self.buf.len());
+        self.buf.advance(skipped);
+        self.to_skip -= skipped;
         let Some(len) = self.announced_len() else { return Ok(None) };
         if len > max_len {
             return Err(Error::FrameTooLarge { len, max: max_len });
@@ -91,16 +96,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if self.io.read_buf(&mut (&mut self.buf).limit(room)).await? > 0 {
             return Ok(true);
         }
-        if self.buf.is_empty() {
-            Ok(false)
-        } else {
-            Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-        }
+        if self.is_empty() { Ok(false) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) }
     }
 
     /// Whether nothing has arrived that was not yet returned.
     pub(super) fn is_empty(&self) -> bool {
-        self.buf.is_empty()
+        self.buf.is_empty() && self.to_skip == 0
+    }
+
+    /// Throws away the next frame, whose length is known, as it arrives.
+    pub(super) fn skip(&mut self) {
+        self.to_skip = PREFIX_LEN + self.announced_len().unwrap_or(0);
     }
 
     /// Reads and throws away what still arrives, until the peer ends the stream or `max` bytes have come.
@@ -116,8 +122,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The length in the first four bytes, if they are there.
+    /// The length of the next frame, if it has been read.
     pub(super) fn announced_len(&self) -> Option<usize> {
+        if self.to_skip > 0 {
+            return None;
+        }
         self.buf.first_chunk::<PREFIX_LEN>().map(|prefix| u32::from_be_bytes(*prefix) as usize)
     }
 }

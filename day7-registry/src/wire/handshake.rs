@@ -181,15 +181,12 @@ where
     chosen.and_then(|chosen| sent.map(|()| chosen))
 }
 
-/// Tells a client that it is not served, unless an answer is under way already.
-pub(crate) async fn refuse<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    reason: &str,
-) -> Result<(), Error> {
-    if writer.needs_flush() {
-        return writer.flush().await;
+/// Queues the answer to a client that is not served, unless an answer is under way already.
+pub(crate) fn refuse<W>(writer: &mut FrameWriter<W>, reason: &str) {
+    if !writer.needs_flush() {
+        let refused = ServerHello::Refused { error: truncate(reason.to_owned()) };
+        queue(writer, &refused).ok(); // it is short, and always fits
     }
-    send(writer, &ServerHello::Refused { error: truncate(reason.to_owned()) }).await
 }
 
 async fn read_hello<R: AsyncRead + Unpin>(
@@ -216,8 +213,12 @@ async fn send<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     hello: &impl Serialize,
 ) -> Result<(), Error> {
-    writer.queue(Codec::Json.encode(hello)?.into())?;
+    queue(writer, hello)?;
     writer.flush().await
+}
+
+fn queue<W>(writer: &mut FrameWriter<W>, hello: &impl Serialize) -> Result<(), Error> {
+    writer.queue(Codec::Json.encode(hello)?.into())
 }
 
 /// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.

@@ -27,6 +27,24 @@ mod proof;
 
 mod hardening_calls;
 
+mod hardening_silence;
+
+mod hardening_slow;
+
+mod hardening_budget;
+
+mod hardening_places;
+
+mod hardening_writes;
+
+mod hardening_closing;
+
+mod hardening_accepting;
+
+mod hardening_shutdown;
+
+mod hardening_limits;
+
 use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
@@ -47,9 +65,7 @@ use crate::support::peer::{Peer, call, client_hello, frame, reply, reply_error, 
 #[cfg(target_os = "linux")]
 use crate::support::resident_kib;
 use crate::support::timeouts::{
-    Connector, Gauge, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
+    Connector, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
     serve_until, settle,
 };
-use crate::support::{
-    STEP, alive_tasks, alone, eventually, poll_once, run, run_paused, run_threads, start, within,
-};
+use crate::support::{STEP, alive_tasks, alone, eventually, run, run_paused, run_threads, start, within};
