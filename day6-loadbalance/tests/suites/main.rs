@@ -3,4 +3,5 @@
 mod day1_codec;
 mod day2_client;
 mod day3_service;
+mod day5_http;
 mod support;
