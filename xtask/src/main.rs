@@ -3,20 +3,11 @@
 //! The seven days are seven full copies of a growing program, and the difference between two of them
 //! is a lesson. Copies drift; these tools keep them from drifting.
 //!
-//! | command | what it does | in |
-//! |---|---|---|
-//! | `check [N]` | runs day N's suite and shows what is next | [`check`] |
-//! | `forward N` | carries a change made in day N into every later day | [`forward`] |
-//! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson, or an import breaks a layer | [`days`] |
-//! | `exercise N` | takes the bodies of day N's functions out, for a learner to write them | [`exercise`] |
-//! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
-//! | `prove` | tries out all exercises and labs, in a copy of the course | [`prove`] |
-//! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
+//! * [`course`]: the table of the seven days, their files, suites and chapters, and how they are built and run.
+//! * [`learner`]: `check`, `diff`, `exercise` and `lab`, which a learner uses.
+//! * [`author`]: `cargo xtask author …`, which keeps the course in order.
 //!
-//! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
-//! another day). [`tree`] holds a day's files in memory, [`checks`], [`layers`] and [`readme`] say what is
-//! wrong with them. [`suites`] reads the suites, [`runner`] builds and runs them. [`strip`] takes the bodies of functions
-//! out, [`variants`] gives them several. [`term`] writes what people read.
+//! Read [`course`] first, then [`course::carry`] (what a day's text reads like in another day).
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -26,34 +17,13 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
 
 #[macro_use]
-mod term; // first, as its macros are known only below
+mod course; // first, as its macros are known only below
 
-mod carry;
-mod chapter;
-mod check;
-mod checks;
-mod course;
-mod days;
-mod done;
-mod exercise;
-mod failures;
-mod forward;
-mod git;
-mod lab;
-mod layers;
-mod prove;
-mod prove_exercises;
-mod prove_labs;
-mod prove_steps;
-mod readme;
-mod report;
-mod runner;
-mod scratch;
-mod soak;
-mod strip;
-mod suites;
-mod tree;
-mod variants;
+mod author;
+mod learner;
+
+use author::{days, forward, prove, soak};
+use learner::{check, diff, exercise, lab};
 
 /// The course's own tools.
 #[derive(Parser)]
@@ -196,7 +166,7 @@ fn run(command: Command) -> Result<bool> {
             if watch { check::watch(&root, wanted) } else { check::day(&root, wanted) }
         }
         Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
-        Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
+        Command::Days { day: Some(day), diff: true } => diff::run(&root, course::day(day)?),
         Command::Days { day, diff: _ } => days::run(&root, day),
         Command::Exercise { day, only } => exercise::run(&root, course::day(day)?, only.as_deref()),
         Command::Lab { day, number: None, answer: _ } => lab::list(&root, course::day(day)?),

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::course::Day;
-use crate::{git, lab, strip};
+use crate::course::git;
+use crate::learner::{lab, strip};
 
 /// The lines. Of the course's own solution there is only one, about what the day has besides.
 pub(crate) fn lines(root: &Path, day: &Day) -> Vec<String> {

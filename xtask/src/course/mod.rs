@@ -1,6 +1,19 @@
-//! The table of the seven days: what each one teaches, as far as files can say it.
+//! The course as files: the table of the seven days, and what reads, builds and runs them.
 //!
 //! To move a lesson to another file, edit [`DAYS`]. Everything else reads it from here.
+
+#[macro_use]
+pub(crate) mod term; // first, as its macros are known only below
+
+pub(crate) mod carry;
+pub(crate) mod chapter;
+pub(crate) mod failures;
+pub(crate) mod functions;
+pub(crate) mod git;
+pub(crate) mod readme;
+pub(crate) mod runner;
+pub(crate) mod suites;
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 

@@ -5,13 +5,19 @@
 //! * **The exercise.** It compiles without warnings. Every test of the day's own suite fails on it, because it
 //!   came to a `todo!()`: none passes by luck, hangs, or takes other tests along. The tests of the days before
 //!   pass, but for those that come to a function that the day has changed.
-//! * **The steps.** How many functions each test needs that no earlier one did (see `prove_steps`).
+//! * **The steps.** How many functions each test needs that no earlier one did (see `steps`).
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
 //!
 //! All of it happens in copies of the course (see `scratch`), and the days do not depend on each other: so the
-//! exercises of all days are built at once (see `prove_exercises`), and so are their labs (see `prove_labs`).
+//! exercises of all days are built at once (see `exercises`), and so are their labs (see `labs`).
+
+mod exercises;
+mod labs;
+mod scratch;
+mod steps;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,11 +26,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::course::runner::{self, Broken, Outcome, Place, Program};
 use crate::course::{self, Day};
-use crate::prove_steps::Walls;
-use crate::runner::{self, Broken, Outcome, Place, Program};
-use crate::scratch::Scratch;
-use crate::{prove_exercises, prove_labs};
+
+use scratch::Scratch;
+use steps::Walls;
 
 /// What is to be proved.
 #[derive(Clone, Copy)]
@@ -74,10 +80,10 @@ pub(crate) fn run(root: &Path, days: &[u8], wanted: Wanted) -> Result<bool> {
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
     if wanted.exercises {
-        prove_exercises::prove(root, &days, &mut report)?;
+        exercises::prove(root, &days, &mut report)?;
     }
     if wanted.labs {
-        prove_labs::prove(root, &days, wanted.full, &mut report)?;
+        labs::prove(root, &days, wanted.full, &mut report)?;
     }
     report.print(wanted);
     Ok(report.wrong.is_empty())

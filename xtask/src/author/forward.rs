@@ -26,9 +26,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::carry::{carry, translate};
+use crate::course::carry::{carry, translate};
+use crate::course::git;
 use crate::course::{DAYS, Day};
-use crate::git;
 
 /// Each day has its own chapter and its own demo.
 const OWN: [&str; 2] = ["README.md", "src/main.rs"];

@@ -11,18 +11,18 @@ use std::process;
 
 /// As `print!`; but if nobody reads on, the program ends, and says nothing.
 macro_rules! out {
-    ($($text:tt)*) => { $crate::term::write_out(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::course::term::write_out(format_args!($($text)*)) };
 }
 
 /// As `println!`; but if nobody reads on, the program ends, and says nothing.
 macro_rules! outln {
-    () => { $crate::term::write_out(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::term::write_out(format_args!("{}\n", format_args!($($text)*))) };
+    () => { $crate::course::term::write_out(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::course::term::write_out(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 /// As `eprintln!`; but what nobody can read is not missed.
 macro_rules! errln {
-    ($($text:tt)*) => { $crate::term::write_err(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::course::term::write_err(format_args!($($text)*)) };
 }
 
 /// The exit code that a shell shows for a program which the signal SIGPIPE has ended. It is no success: what was

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! fn name(self) -> &'static str {        fn name(self) -> &'static str {
-//!     BODY                                   match crate::lab() {
+//!     BODY                                   match crate::learner::lab() {
 //! }                                ──▶           3 => { BODY with lab 3 }
 //!                                                7 => { BODY with lab 7 }
 //!                                                _ => { BODY }
@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use crate::strip;
+use crate::course::functions;
 
 /// The variable with the number of the lab. Without it there is none.
 pub(crate) const VARIABLE: &str = "RRPC_LAB";
@@ -52,7 +52,7 @@ pub(crate) struct Edit<'a> {
 ///
 /// It is not Rust.
 pub(crate) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<usize>)> {
-    let bodies = strip::branching_bodies(source)?;
+    let bodies = functions::branching_bodies(source)?;
     let mut left_over = Vec::new();
     // A body's beginning and end, and its variants.
     let mut chosen: BTreeMap<(usize, usize), Vec<(usize, String)>> = BTreeMap::new();
@@ -73,7 +73,7 @@ pub(crate) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<u
     let (mut text, mut done) = (String::new(), 0);
     for ((start, end), variants) in chosen {
         text.push_str(&source[done..start]);
-        text.push_str("{ match crate::lab() {\n");
+        text.push_str("{ match crate::learner::lab() {\n");
         for (number, variant) in variants {
             text.push_str(&format!("{number} => {variant}\n"));
         }
@@ -127,12 +127,12 @@ fn opaque() -> impl Iterator<Item = u8> { [4].into_iter() }
         let (text, left_over) = combined(&[("+ 1", "- 1"), ("+ 2", "- 2"), ("self.0 + 1", "0")]);
         assert!(left_over.is_empty());
         let first = "\
-    fn first(&self) -> usize { match crate::lab() {
+    fn first(&self) -> usize { match crate::learner::lab() {
 1 => { self.0 - 1 }
 3 => { 0 }
 _ => { self.0 + 1 }
 } }
-    fn second(&self) -> usize { match crate::lab() {
+    fn second(&self) -> usize { match crate::learner::lab() {
 2 => { self.0 - 2 }
 _ => { self.0 + 2 }
 } }

@@ -12,10 +12,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::course::Day;
-use crate::strip::{self, Function, GIVEN_FILES};
-use crate::term::wrap;
-use crate::tree::{self, Tree};
-use crate::{git, readme};
+use crate::course::term::wrap;
+use crate::course::tree::{self, Tree};
+use crate::course::{git, readme};
+use crate::learner::strip::{self, Function, GIVEN_FILES};
 
 /// A day as an exercise.
 pub(crate) struct Exercise {

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::author::prove::scratch::Scratch;
+use crate::author::prove::{Report, build, run_all, tail};
 use crate::course::Day;
-use crate::failures::{Finding, Step, todos};
-use crate::prove::{Report, build, run_all, tail};
-use crate::runner::{Outcome, Program};
-use crate::scratch::Scratch;
-use crate::tree::{self, Tree};
-use crate::{exercise, strip};
+use crate::course::failures::{Finding, Step, todos};
+use crate::course::runner::{Outcome, Program};
+use crate::course::tree::{self, Tree};
+use crate::learner::{exercise, strip};
 
 /// Builds the exercises of these days, all at once, and runs their suites.
 ///
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::course::DAYS;
-    use crate::runner::Verdict;
+    use crate::course::runner::Verdict;
 
     /// What is wrong with a test of day 4's own suite, or of an earlier one, that printed this.
     fn wrong(own: bool, verdict: Verdict, output: &str) -> Option<String> {

@@ -17,15 +17,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
-use crate::chapter::Chapter;
+use crate::course::chapter::Chapter;
+use crate::course::failures::{Finding, Step};
+use crate::course::runner::{self, Broken, NEVER, Place, Program, Stop};
+use crate::course::suites::{self, Stage, Suite};
+use crate::course::term::{Paint, Status};
+use crate::course::tree;
 use crate::course::{DAYS, Day};
-use crate::done;
-use crate::failures::{Finding, Step};
-use crate::report::Report;
-use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
-use crate::suites::{self, Stage, Suite};
-use crate::term::{Paint, Status};
-use crate::tree;
+use crate::learner::done;
+use crate::learner::report::Report;
 
 /// No more steps are begun when this many hang.
 const MAX_HUNG: usize = 3;

@@ -3,7 +3,7 @@
 //! A test prints every panic of its process: its own, those of tasks that it started, and those that it wants to
 //! see caught. So the one that explains a failure has to be found.
 
-use crate::runner::{Outcome, Verdict};
+use crate::course::runner::{Outcome, Verdict};
 
 /// What `todo!("day 2: …")` says before its own words.
 const TODO: &str = "not yet implemented";

@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::author::prove::scratch::Scratch;
+use crate::author::prove::steps;
+use crate::author::prove::variants::{self, Edit};
+use crate::author::prove::{Report, build, run_all, tail};
+use crate::course::failures::{Finding, Step};
+use crate::course::runner::{Program, Verdict};
+use crate::course::suites;
+use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
-use crate::failures::{Finding, Step};
-use crate::lab::{self, Lab};
-use crate::prove::{Report, build, run_all, tail};
-use crate::prove_steps;
-use crate::runner::{Program, Verdict};
-use crate::scratch::Scratch;
-use crate::suites;
-use crate::tree::{self, Tree};
-use crate::variants::{self, Edit};
+use crate::learner::lab::{self, Lab};
 
 /// One lab of a day.
 struct Case<'a> {
@@ -57,9 +57,9 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
         report.rows.entry(day.number).or_default().labs = labs.len();
         let tree = bare(tree::read(root, day)?, day);
         let mut of_day = fitting(day, labs, &tree, report);
-        let functions = prove_steps::functions(root, day, &tree::read(root, day)?)?;
+        let functions = steps::functions(root, day, &tree::read(root, day)?)?;
         let mut combined = at_once(&tree, &mut of_day)?;
-        prove_steps::add_marks(&mut combined, &functions)?;
+        steps::add_marks(&mut combined, &functions)?;
         scratch.put(root, day, &combined)?;
         cases.extend(of_day);
         marked.push((*day, tree, functions));
@@ -175,7 +175,7 @@ fn without(
     let mut count = 0;
     for (day, tree, functions) in days {
         let Some(program) = programs.iter().find(|program| program.krate == day.name) else { continue };
-        let program = Program { env: Some((prove_steps::VARIABLE, "1".to_owned())), ..program.clone() };
+        let program = Program { env: Some((steps::VARIABLE, "1".to_owned())), ..program.clone() };
         let names = program.list()?;
         let tests: Vec<_> = names.iter().map(|name| (&program, name.as_str())).collect();
         let outcomes = run_all(&tests)?;
@@ -187,7 +187,7 @@ fn without(
         }
         count += names.len();
         let outcomes: Vec<_> = names.into_iter().zip(outcomes).collect();
-        let walls = prove_steps::walls(day, tree, functions, &outcomes)?;
+        let walls = steps::walls(day, tree, functions, &outcomes)?;
         report.rows.entry(day.number).or_default().walls = Some(walls);
     }
     report.phases.push((format!("tests without a lab: {count}"), start.elapsed()));

@@ -37,7 +37,7 @@ use syn::parse::Parser;
 use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
 use crate::course::Day;
-use crate::tree::Tree;
+use crate::course::tree::Tree;
 
 /// The test target that all suites of a day are in.
 pub(crate) const TARGET: &str = "suites";

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::chapter::Chapter;
 use crate::course::Day;
-use crate::failures::{Finding, Step};
-use crate::suites::{Stage, Suite, Test};
-use crate::term::{Paint, WIDTH, wrap};
+use crate::course::chapter::Chapter;
+use crate::course::failures::{Finding, Step};
+use crate::course::suites::{Stage, Suite, Test};
+use crate::course::term::{Paint, WIDTH, wrap};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
@@ -234,7 +234,7 @@ fn first_sentence(doc: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{course, suites};
+    use crate::course::{self, suites};
 
     const FRAMES: &str = "\
 //! Frames.

@@ -16,11 +16,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::course::Day;
-use crate::exercise;
-use crate::runner::Outcome;
-use crate::strip;
-use crate::suites;
-use crate::tree::{self, Tree};
+use crate::course::runner::Outcome;
+use crate::course::tree::{self, Tree};
+use crate::course::{functions, suites};
+use crate::learner::exercise;
 
 /// The variable that makes the functions tell.
 pub(crate) const VARIABLE: &str = "RRPC_STEPS";
@@ -73,7 +72,7 @@ pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<BTreeSet
 pub(crate) fn add_marks(tree: &mut Tree, functions: &BTreeSet<String>) -> Result<()> {
     for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
     {
-        *text = strip::begin_with(text, |name| {
+        *text = functions::begin_with(text, |name| {
             let name = format!("{path}: {name}");
             let seen =
                 "static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);";

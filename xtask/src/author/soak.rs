@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::course;
-use crate::runner::{self, Place, Program};
+use crate::course::runner::{self, Place, Program};
 
 /// A run that takes longer hangs: it is killed, and counts as a failure.
 const LIMIT: Duration = Duration::from_secs(120);

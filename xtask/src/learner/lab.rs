@@ -14,9 +14,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::course::Day;
-use crate::git;
-use crate::suites::{self, Suite, Test};
-use crate::tree;
+use crate::course::suites::{self, Suite, Test};
+use crate::course::{git, tree};
 
 /// One defect that can be put into a day's crate.
 #[derive(Debug, Deserialize)]

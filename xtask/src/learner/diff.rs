@@ -1,0 +1,32 @@
+//! `diff`: what a day adds to the day before, and nothing else.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::course::Day;
+use crate::course::tree::{self, Tree};
+
+/// Shows the lesson of one day: the diff of `Cargo.toml` and `src/` against the day before.
+///
+/// The suites are left out. They are new files, and read better in an editor.
+///
+/// # Errors
+///
+/// One of the two days does not exist, or git fails.
+pub(crate) fn run(root: &Path, day: &Day) -> Result<bool> {
+    let before = day.before().context("day 1 has no day before it: all of it is new")?;
+    for day in [before, day] {
+        if !day.exists(root) {
+            bail!("day {} does not exist yet: there is no {}/Cargo.toml", day.number, day.name);
+        }
+    }
+    let lesson = |mut tree: Tree| {
+        tree.retain(|path, _| !path.starts_with("tests/"));
+        tree
+    };
+    let after = lesson(tree::read(root, day)?);
+    let old = tree::carried(root, &lesson(tree::read(root, before)?), before, day, &after);
+    tree::show_diff((before.name, &old), (day.name, &after))?;
+    Ok(true)
+}

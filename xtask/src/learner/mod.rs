@@ -1,0 +1,9 @@
+//! What a learner uses, day by day.
+
+pub(crate) mod check;
+pub(crate) mod diff;
+mod done;
+pub(crate) mod exercise;
+pub(crate) mod lab;
+mod report;
+pub(crate) mod strip;
