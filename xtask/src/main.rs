@@ -23,6 +23,7 @@ mod author;
 mod learner;
 
 use author::{days, forward, prove, soak};
+use course::Day;
 use learner::{check, diff, exercise, lab};
 
 /// The course's own tools.
@@ -35,22 +36,6 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry a change made in day N into every later day, by a three-way merge
-    ///
-    /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
-    /// in the text becomes the later day's. Conflicts are left in the files with markers, and the exit code
-    /// is 1. Each day's README.md and src/main.rs are its own and stay behind.
-    Forward {
-        /// The day that was changed
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=6))]
-        day: u8,
-        /// What the change is measured against: a commit, or a tree such as `git write-tree` prints
-        #[arg(long, value_name = "REV", default_value = "HEAD")]
-        base: String,
-        /// Carry README.md and src/main.rs too
-        #[arg(long)]
-        all: bool,
-    },
     /// Run the suite of day N, and show its steps, how far you are, and the first step to work on
     ///
     /// Without a day, all seven at a glance. A step is `ok`; `FAILED`, if it came to a wrong result; `HUNG`, if it
@@ -58,8 +43,8 @@ enum Command {
     /// passed, the suites of the days before are run as well. The exit code is 0 if all passed.
     Check {
         /// The day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: Option<u8>,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: Option<&'static Day>,
         /// Only this step, or only this stage, by its name
         #[arg(value_name = "STEP")]
         only: Option<String>,
@@ -70,14 +55,11 @@ enum Command {
         #[arg(long, requires = "day")]
         watch: bool,
     },
-    /// Show each day against the day before, and fail where a diff is more than its lesson, or an import breaks a layer
-    Days {
-        /// Only this day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: Option<u8>,
-        /// Print the lesson itself: the diff of src/ and Cargo.toml, with the crate's name translated
-        #[arg(long, requires = "day")]
-        diff: bool,
+    /// Show what day N adds to the day before: the diff of src/ and Cargo.toml, with the crate's name translated
+    Diff {
+        /// The day
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
     },
     /// Turn day N into an exercise: the bodies of its new and changed functions become `todo!()`
     ///
@@ -85,8 +67,8 @@ enum Command {
     /// crate must have no uncommitted work. The message says how to see the solution, and how to get it back.
     Exercise {
         /// The day to do
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: u8,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
         /// Only this file of the day, such as client/mod.rs
         #[arg(long, value_name = "FILE")]
         only: Option<String>,
@@ -97,14 +79,43 @@ enum Command {
     /// it.
     Lab {
         /// The day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: u8,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
         /// The lab's number in the list
         #[arg(value_name = "LAB")]
         number: Option<usize>,
         /// Only say which test fails, and why; change nothing
         #[arg(long, requires = "number")]
         answer: bool,
+    },
+    /// What keeps the course in order; a learner needs none of it
+    #[command(subcommand)]
+    Author(Author),
+}
+
+#[derive(Subcommand)]
+enum Author {
+    /// Show each day against the day before, and fail where a diff is more than its lesson, or an import breaks a layer
+    Days {
+        /// Only this day
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: Option<&'static Day>,
+    },
+    /// Carry a change made in day N into every later day, by a three-way merge
+    ///
+    /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
+    /// in the text becomes the later day's. Conflicts are left in the files with markers, and the exit code
+    /// is 1. Each day's README.md and src/main.rs are its own and stay behind.
+    Forward {
+        /// The day that was changed
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
+        /// What the change is measured against: a commit, or a tree such as `git write-tree` prints
+        #[arg(long, value_name = "REV", default_value = "HEAD")]
+        base: String,
+        /// Carry README.md and src/main.rs too
+        #[arg(long)]
+        all: bool,
     },
     /// Prove that every exercise fails its suite, and that every lab is caught
     ///
@@ -113,8 +124,8 @@ enum Command {
     /// Labs: with each of them the test that it names fails, and without them it passes.
     Prove {
         /// Only this day (may be given again)
-        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        days: Vec<u8>,
+        #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]
+        days: Vec<&'static Day>,
         /// Only the exercises
         #[arg(long, conflicts_with = "labs")]
         exercises: bool,
@@ -134,13 +145,10 @@ enum Command {
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         runs: u32,
         /// Only this day's suites (may be given again)
-        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        days: Vec<u8>,
-        /// Keep every core busy with two spinning threads (the default)
-        #[arg(long, overrides_with = "no_load")]
-        load: bool,
-        /// Run on the machine as it is
-        #[arg(long, overrides_with = "load")]
+        #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]
+        days: Vec<&'static Day>,
+        /// Run on the machine as it is, and not with two spinning threads a core
+        #[arg(long)]
         no_load: bool,
     },
 }
@@ -162,25 +170,21 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::Check { day: None, .. } => check::all(&root),
         Command::Check { day: Some(day), only, hint, watch } => {
-            let wanted = check::Wanted { day: course::day(day)?, only: only.as_deref(), hint };
+            let wanted = check::Wanted { day, only: only.as_deref(), hint };
             if watch { check::watch(&root, wanted) } else { check::day(&root, wanted) }
         }
-        Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
-        Command::Days { day: Some(day), diff: true } => diff::run(&root, course::day(day)?),
-        Command::Days { day, diff: _ } => days::run(&root, day),
-        Command::Exercise { day, only } => exercise::run(&root, course::day(day)?, only.as_deref()),
-        Command::Lab { day, number: None, answer: _ } => lab::list(&root, course::day(day)?),
-        Command::Lab { day, number: Some(number), answer: true } => {
-            lab::answer(&root, course::day(day)?, number)
-        }
-        Command::Lab { day, number: Some(number), answer: false } => {
-            lab::apply(&root, course::day(day)?, number)
-        }
-        Command::Prove { days, exercises, labs, full, steps } => {
+        Command::Diff { day } => diff::run(&root, day),
+        Command::Exercise { day, only } => exercise::run(&root, day, only.as_deref()),
+        Command::Lab { day, number: None, answer: _ } => lab::list(&root, day),
+        Command::Lab { day, number: Some(number), answer: true } => lab::answer(&root, day, number),
+        Command::Lab { day, number: Some(number), answer: false } => lab::apply(&root, day, number),
+        Command::Author(Author::Days { day }) => days::run(&root, day),
+        Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
+        Command::Author(Author::Prove { days, exercises, labs, full, steps }) => {
             let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full, steps };
             prove::run(&root, &days, wanted)
         }
-        Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),
+        Command::Author(Author::Soak { runs, days, no_load }) => soak::run(&root, runs, &days, !no_load),
     }
 }
 

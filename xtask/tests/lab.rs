@@ -152,7 +152,7 @@ fn a_bad_number_is_told_what_is_accepted() {
         (&["lab", "1", "4"][..], "there are 1 to 3"),
         (&["lab", "1", "0"], "there are 1 to 3"),
         (&["lab", "1", "4", "--answer"], "there are 1 to 3"),
-        (&["lab", "8"], "1..=7"),
+        (&["lab", "8"], "the days are 1 to 7"),
         (&["lab", "2"], "xtask/labs/day2.toml"),
         (&["lab", "1", "--answer"], "<LAB>"),
     ] {

@@ -1,4 +1,4 @@
-//! `cargo xtask prove`: a course in order, and then each thing that can be wrong with an exercise or a lab.
+//! `cargo xtask author prove`: a course in order, and then each thing that can be wrong with an exercise or a lab.
 
 mod scratch;
 
@@ -87,7 +87,7 @@ fn a_course_in_order_is_proved_and_left_as_it_is() {
     course.commit();
     // Twice, as what the first run has built must not be taken for something else by the second.
     for _ in 0..2 {
-        let ran = course.xtask(&["prove"]);
+        let ran = course.xtask(&["author", "prove"]);
         assert!(ran.ok && ran.says(&["Every exercise", "every lab"]), "{}", ran.text);
         // Own tests, failing; earlier tests, failing; hung; labs, caught.
         let row = |day: &str| {
@@ -105,7 +105,7 @@ fn a_test_that_passes_by_luck_is_told() {
     let course = course();
     let lucky = "#[test]\nfn lucky() {\n    assert_eq!(CRATE::frame::LIMIT, 3);\n}\n";
     course.suite(&["day2-client"], "day2_client", &[("calls", lucky)]);
-    let ran = course.xtask(&["prove", "--exercises"]);
+    let ran = course.xtask(&["author", "prove", "--exercises"]);
     assert!(!ran.ok && ran.says(&["FAIL", "day2-client", "day2_client::calls::lucky"]), "{}", ran.text);
     assert!(ran.says(&["1 failure"]), "{}", ran.text);
 }
@@ -115,7 +115,7 @@ fn an_exercise_that_does_not_compile_is_told_and_the_others_are_proved() {
     let course = course();
     // No todo!() is a constant.
     course.write("day1-codec/src/frame.rs", &FRAME.replace("usize = 3", "usize = limit()"));
-    let ran = course.xtask(&["prove", "--exercises"]);
+    let ran = course.xtask(&["author", "prove", "--exercises"]);
     assert!(!ran.ok && ran.says(&["FAIL", "day1-codec", "does not compile"]), "{}", ran.text);
     assert!(ran.says(&["limit"]) && ran.says(&["  2      1         1      2         0"]), "{}", ran.text);
 }
@@ -131,7 +131,7 @@ fn a_lab_that_is_not_caught_does_not_fit_or_does_not_compile_is_told() {
         lab("src/no.rs", "(2)", "(3)", "two_becomes_four"),
     ];
     course.write("xtask/labs/day2.toml", &labs.concat());
-    let ran = course.xtask(&["prove", "--labs", "--day", "2"]);
+    let ran = course.xtask(&["author", "prove", "--labs", "--day", "2"]);
     assert!(!ran.ok && ran.says(&["5 failures"]), "{}", ran.text);
     for words in [
         ["FAIL day 2, lab 1", "two_becomes_four passes"],
@@ -149,7 +149,7 @@ fn a_lab_that_is_not_caught_does_not_fit_or_does_not_compile_is_told() {
 fn a_day_without_labs_is_told() {
     let course = course();
     course.remove("xtask/labs/day2.toml");
-    let ran = course.xtask(&["prove", "--labs"]);
+    let ran = course.xtask(&["author", "prove", "--labs"]);
     assert!(!ran.ok && ran.says(&["FAIL", "day 2 has no labs"]), "{}", ran.text);
     assert!(ran.says(&["1 failure"]), "{}", ran.text);
 }

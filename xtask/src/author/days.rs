@@ -59,12 +59,12 @@ impl Fate {
 /// # Errors
 ///
 /// The one day asked for does not exist, or a file cannot be read.
-pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
+pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
     outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
-    for day in DAYS.iter().filter(|day| only.is_none_or(|only| only == day.number)) {
+    for day in DAYS.iter().filter(|day| only.is_none_or(|only| only.number == day.number)) {
         if !day.exists(root) {
             notes.push(format!("{} is skipped: it does not exist yet", day.name));
             continue;
@@ -89,7 +89,7 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
     }
     if let (Some(only), [note]) = (only, &notes[..]) {
-        bail!("day {only} cannot be shown: {note}");
+        bail!("day {} cannot be shown: {note}", only.number);
     }
     outln!();
     for note in notes {

@@ -3,7 +3,7 @@
 //! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
 //!
 //! The tools write with `out!`, `outln!` and `errln!`. `println!` would panic as soon as nobody reads on, as
-//! in `cargo xtask days | head -1`; a lint keeps it out.
+//! in `cargo xtask check | head -1`; a lint keeps it out.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};

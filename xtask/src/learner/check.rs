@@ -61,7 +61,7 @@ pub(crate) struct Wanted<'a> {
 ///
 /// The day does not exist, or cargo cannot be run.
 pub(crate) fn day(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
-    must_exist(root, wanted.day)?;
+    wanted.day.must_exist(root)?;
     report(root, wanted, Paint::stdout(), NEVER)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn day(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
 /// The day does not exist. What goes wrong later is shown, as it may be mended by the next save.
 pub(crate) fn watch(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
     let day = wanted.day;
-    must_exist(root, day)?;
+    day.must_exist(root)?;
     let paint = Paint::stdout();
     loop {
         let seen = snapshot(root, day);
@@ -145,13 +145,6 @@ fn word(step: Step) -> &'static str {
         Step::Failed => "the first that fails:",
         Step::Hung => "the first that hangs:",
     }
-}
-
-fn must_exist(root: &Path, day: &Day) -> Result<()> {
-    if !day.exists(root) {
-        bail!("day {} does not exist: there is no {}/Cargo.toml", day.number, day.name);
-    }
-    Ok(())
 }
 
 /// One round: the report; if all of it is passed, the suites of the days before; and if they are, what is left.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::course::Day;
 use crate::course::tree::{self, Tree};
@@ -16,11 +16,8 @@ use crate::course::tree::{self, Tree};
 /// One of the two days does not exist, or git fails.
 pub(crate) fn run(root: &Path, day: &Day) -> Result<bool> {
     let before = day.before().context("day 1 has no day before it: all of it is new")?;
-    for day in [before, day] {
-        if !day.exists(root) {
-            bail!("day {} does not exist yet: there is no {}/Cargo.toml", day.number, day.name);
-        }
-    }
+    before.must_exist(root)?;
+    day.must_exist(root)?;
     let lesson = |mut tree: Tree| {
         tree.retain(|path, _| !path.starts_with("tests/"));
         tree

@@ -55,11 +55,7 @@ pub(crate) fn make(day: u8, befores: &[Tree], after: &Tree, only: Option<&str>) 
 ///
 /// git does not hold the solution, or there is nothing that could become an exercise.
 pub(crate) fn run(root: &Path, day: &Day, only: Option<&str>) -> Result<bool> {
-    for day in day.before().into_iter().chain([day]) {
-        if !day.exists(root) {
-            bail!("day {} does not exist: there is no {}/Cargo.toml", day.number, day.name);
-        }
-    }
+    day.before().into_iter().chain([day]).try_for_each(|day| day.must_exist(root))?;
     let commit = answer_key(root, day)?;
     let after = tree::read(root, day)?;
     let befores = befores(root, day, &after)?;

@@ -292,7 +292,7 @@ fn an_answer() {}
             files.map(|(name, text)| (format!("{}/day1_codec/{name}.rs", suites::DIR), text.to_owned()));
         let report = Report {
             root: root.path(),
-            day: course::day(1).unwrap(),
+            day: course::parse("1").unwrap(),
             chapter: &Chapter::parse(README),
             suite: &suites::read(&files.into(), "day1_codec").unwrap(),
             findings: &findings,

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use syn::spanned::Spanned;
 
 use crate::course::functions::{Found, How, find, lines_of_code};
+use crate::course::tree::Tree;
 
 /// Files that an exercise leaves as they are. `cli.rs` is a part of the program, as `main.rs` is; `error.rs`
 /// is the vocabulary, and a panic in the text of an error would hide the panic that matters.
@@ -96,6 +97,14 @@ pub(crate) fn allow_unused(lib: &str) -> Result<String> {
 /// Whether this line of `src/lib.rs` is the one that [`allow_unused`] puts there, whatever its comment says.
 pub(crate) fn is_allow_unused(line: &str) -> bool {
     line.starts_with("#![allow(unused)]")
+}
+
+/// Where an exercise has been begun in a day: the first `todo!` of one, or the line of [`allow_unused`].
+pub(crate) fn begun(tree: &Tree) -> Option<String> {
+    let sources = tree.iter().filter(|(path, _)| path.starts_with("src/"));
+    let mut lines = sources.flat_map(|(path, text)| (1..).zip(text.lines()).map(move |line| (path, line)));
+    let begun = lines.find(|(_, (_, line))| line.contains("todo!(\"day ") || is_allow_unused(line));
+    begun.map(|(path, (number, _))| format!("{path}:{number}"))
 }
 
 /// The new body of a function, laid out as rustfmt would have it.

@@ -75,7 +75,7 @@ pub(crate) struct Report {
 /// # Errors
 ///
 /// A day does not exist, or its files cannot be read or copied.
-pub(crate) fn run(root: &Path, days: &[u8], wanted: Wanted) -> Result<bool> {
+pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<bool> {
     let days = course::chosen(root, days)?;
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
