@@ -24,7 +24,8 @@ mod learner;
 
 use author::{days, forward, prove, soak};
 use course::Day;
-use learner::{check, diff, exercise, lab};
+use learner::exercise::{self, Part};
+use learner::{check, diff, lab};
 
 /// The course's own tools.
 #[derive(Parser)]
@@ -63,20 +64,22 @@ enum Command {
     },
     /// Turn day N into an exercise: the bodies of its new and changed functions become `todo!()`
     ///
-    /// It is done in place, in the day's crate; docs, signatures and types stay. git keeps the solution, so the
-    /// crate must have no uncommitted work. The message says how to see the solution, and how to get it back.
+    /// It is done in place, in the day's crate; docs, signatures and types stay, and functions of one or two lines. The
+    /// rest becomes the course's solution. git keeps what was there, so the crate must have no uncommitted work.
     Exercise {
         /// The day to do
         #[arg(value_name = "DAY", value_parser = course::parse)]
         day: &'static Day,
-        /// Only this file of the day, such as client/mod.rs
-        #[arg(long, value_name = "FILE")]
-        only: Option<String>,
+        /// Only this stage, such as frames; all other functions are given
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        stage: Option<String>,
+        /// The hardening stages, too
+        #[arg(long)]
+        all: bool,
     },
     /// List day N's "break it" labs, or put one into its crate: which test will fail, and why?
     ///
-    /// A lab is one small defect in one file. The file must have no uncommitted work, so that `git restore` heals
-    /// it.
+    /// A lab is one small defect in one file of the course's solution, so that is what must be there.
     Lab {
         /// The day
         #[arg(value_name = "DAY", value_parser = course::parse)]
@@ -119,8 +122,9 @@ enum Author {
     },
     /// Prove that every exercise fails its suite, and that every lab is caught
     ///
-    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; every test of
-    /// the day's own suite fails, none hangs; tests of earlier days fail only where the day changes a function.
+    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; a test of
+    /// the day's own suite that comes to a `todo!()` fails there, and none hangs; tests of earlier days fail only where
+    /// the day changes a function.
     /// Labs: with each of them the test that it names fails, and without them it passes.
     Prove {
         /// Only this day (may be given again)
@@ -138,6 +142,9 @@ enum Author {
         /// List for each step the functions that it needs and no earlier step did
         #[arg(long, conflicts_with = "exercises")]
         steps: bool,
+        /// Write what each stage asks for into xtask/stages.toml, and do nothing else
+        #[arg(long, conflicts_with_all = ["exercises", "labs"])]
+        write_stages: bool,
     },
     /// Run every suite many times on a busy machine, and report failures and times
     Soak {
@@ -174,14 +181,23 @@ fn run(command: Command) -> Result<bool> {
             if watch { check::watch(&root, wanted) } else { check::day(&root, wanted) }
         }
         Command::Diff { day } => diff::run(&root, day),
-        Command::Exercise { day, only } => exercise::run(&root, day, only.as_deref()),
+        Command::Exercise { day, stage, all } => {
+            let core = if all { Part::All } else { Part::Core };
+            exercise::run(&root, day, stage.as_deref().map_or(core, Part::Stage))
+        }
         Command::Lab { day, number: None, answer: _ } => lab::list(&root, day),
         Command::Lab { day, number: Some(number), answer: true } => lab::answer(&root, day, number),
         Command::Lab { day, number: Some(number), answer: false } => lab::apply(&root, day, number),
         Command::Author(Author::Days { day }) => days::run(&root, day),
         Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
-        Command::Author(Author::Prove { days, exercises, labs, full, steps }) => {
-            let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full, steps };
+        Command::Author(Author::Prove { days, exercises, labs, full, steps, write_stages }) => {
+            let wanted = prove::Wanted {
+                exercises: !labs && !write_stages,
+                labs: !exercises,
+                full,
+                steps,
+                write_stages,
+            };
             prove::run(&root, &days, wanted)
         }
         Command::Author(Author::Soak { runs, days, no_load }) => soak::run(&root, runs, &days, !no_load),

@@ -62,6 +62,7 @@ pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> 
         bail!("day {} is the last: there is no day to carry it into", day.number);
     }
     day.must_exist(root)?;
+    git::require(root)?;
     refuse_an_exercise(root)?;
     let tree = format!("{rev}^{{tree}}");
     let known = git::output(root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &tree])?;

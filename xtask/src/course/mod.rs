@@ -12,6 +12,7 @@ pub(crate) mod functions;
 pub(crate) mod git;
 pub(crate) mod readme;
 pub(crate) mod runner;
+pub(crate) mod stages;
 pub(crate) mod suites;
 pub(crate) mod tree;
 

@@ -128,6 +128,28 @@ pub(crate) fn nobody_reads() -> ! {
     process::exit(NOBODY_READS)
 }
 
+/// Writes commands, and beside each what it does.
+pub(crate) fn print_commands(commands: &[(String, &str)]) {
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in commands {
+        outln!("  {command:width$}    {what}");
+    }
+}
+
+/// `1 function`, `3 functions`.
+pub(crate) fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `about 45 min`, `about 3 h 30 min`.
+pub(crate) fn about(minutes: usize) -> String {
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("about {minutes} min"),
+        (hours, 0) => format!("about {hours} h"),
+        (hours, minutes) => format!("about {hours} h {minutes} min"),
+    }
+}
+
 /// The words in lines of at most `width` characters, as far as the words allow.
 pub(crate) fn wrap<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();

@@ -170,10 +170,7 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
     }
     let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
     if passed {
-        let lines = done::lines(root, day);
-        if !lines.is_empty() {
-            outln!("\n{}", lines.join("\n"));
-        }
+        done::print(root, day)?;
     }
     Ok(passed)
 }

@@ -3,48 +3,46 @@
 use std::fs;
 use std::path::Path;
 
-use crate::course::Day;
-use crate::course::git;
-use crate::learner::{lab, strip};
+use anyhow::Result;
 
-/// The lines. Of the course's own solution there is only one, about what the day has besides.
-pub(crate) fn lines(root: &Path, day: &Day) -> Vec<String> {
+use crate::course::term;
+use crate::course::{DAYS, Day};
+use crate::learner::{lab, solution, strip};
+
+/// Says it. Of the course's own solution there is only one line, about what the day has besides.
+///
+/// # Errors
+///
+/// git cannot be run.
+pub(crate) fn print(root: &Path, day: &Day) -> Result<()> {
     let has_demo = day.dir(root).join("src/main.rs").is_file();
     let demo = has_demo.then(|| (format!("cargo run -p {}", day.name), "the day's demo"));
     let has_labs = lab::load(root, day).is_ok();
-    let labs =
-        has_labs.then(|| (format!("cargo xtask lab {}", day.number), "small defects, for you to find"));
+    let labs = has_labs
+        .then(|| (format!("cargo xtask lab {}", day.number), "small defects in the course's solution"));
+    let next = DAYS.iter().find(|next| next.number == day.number + 1 && next.exists(root));
+    let next = next.map(|next| (format!("cargo xtask exercise {}", next.number), "the next day"));
     let more = demo.into_iter().chain(labs);
-    let Some(compare) = comparison(root, day) else {
-        let more: Vec<String> = more.map(|(command, what)| format!("{command} ({what})")).collect();
-        return if more.is_empty() { more } else { vec![format!("See also {}.", more.join(" and "))] };
+    // Without git there is nothing to compare with.
+    let commit = solution::find(root, day).ok();
+    let commit = match commit {
+        Some(commit) if !solution::is_here(root, day, &commit)? => commit,
+        _ => {
+            let more: Vec<String> = more.map(|(command, what)| format!("{command} ({what})")).collect();
+            if !more.is_empty() {
+                outln!("\nSee also {}.", more.join(" and "));
+            }
+            return Ok(());
+        }
     };
-    let mut lines = Vec::new();
+    outln!();
     let lib = fs::read_to_string(day.dir(root).join("src/lib.rs")).unwrap_or_default();
     if let Some(index) = lib.lines().position(strip::is_allow_unused) {
         let place = format!("{}/src/lib.rs:{}", day.name, index + 1);
-        lines.push(format!("{place} still allows what is unused: take that line out."));
+        outln!("{place} still allows what is unused: take that line out.");
     }
-    let compare = (compare, "the course's solution: its lines have a +, yours a -");
-    let commands: Vec<(String, &str)> = [compare].into_iter().chain(more).collect();
-    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    lines.extend(commands.iter().map(|(command, what)| format!("  {command:width$}    {what}")));
-    lines
-}
-
-/// The command that shows the course's solution. `None`: it is what is there, or git does not know it.
-fn comparison(root: &Path, day: &Day) -> Option<String> {
     let src = format!("{}/src", day.name);
-    let differ = |revs: &[&str]| {
-        let args = [&["diff", "--quiet"], revs, &["--", &src]].concat();
-        // 0: they are the same; more than 1: there is no such revision, or no repository.
-        git::output(root, &args).is_ok_and(|output| output.status.code() == Some(1))
-    };
-    // A learner who has committed finds the solution in what was cloned.
-    match git::upstream(root).ok().flatten() {
-        Some(upstream) if differ(&[&upstream, "HEAD"]) => {
-            differ(&[&upstream]).then(|| git::show_solution(Some(&upstream), &src))
-        }
-        _ => differ(&["HEAD"]).then(|| git::show_solution(None, &src)),
-    }
+    let [compare, _] = solution::commands(&commit, &src);
+    term::print_commands(&[compare].into_iter().chain(more).chain(next).collect::<Vec<_>>());
+    Ok(())
 }

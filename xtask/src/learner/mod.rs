@@ -6,4 +6,5 @@ mod done;
 pub(crate) mod exercise;
 pub(crate) mod lab;
 mod report;
+mod solution;
 pub(crate) mod strip;

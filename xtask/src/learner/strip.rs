@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use syn::spanned::Spanned;
 
-use crate::course::functions::{Found, How, find, lines_of_code};
+use crate::course::functions::{Found, How, count_code, find};
 use crate::course::tree::Tree;
 
 /// Files that an exercise leaves as they are. `cli.rs` is a part of the program, as `main.rs` is; `error.rs`
 /// is the vocabulary, and a panic in the text of an error would hide the panic that matters.
 pub(crate) const GIVEN_FILES: [&str; 4] = ["src/main.rs", "src/cli.rs", "src/lib.rs", "src/error.rs"];
 
-/// One function that is new or changed since the day before.
+/// One function that is new or changed since the day before, and is to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Function {
     /// Such as `src/codec.rs`.
@@ -30,45 +30,47 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// The day before has one of this name in the same place. Otherwise it is new.
     pub(crate) changed: bool,
-    /// Why it was left as it is, if it was.
-    pub(crate) given: Option<&'static str>,
     /// How many lines its body has, without its braces, empty lines and comments.
     pub(crate) lines: usize,
 }
 
-/// `source`, the file at `path` in day `day`, with `todo!`s, and the functions that were found to be new or
-/// changed, in the order of the file. `before` holds the same file as it was the day before, if it was there,
-/// in one or several versions: a function that is unchanged from any of them is left alone.
+impl Function {
+    /// As `stages` has it: `src/codec.rs: Codec::encode`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}: {}", self.path, self.name)
+    }
+}
+
+/// `source`, the file at `path` in day `day`, with `todo!`s in those new and changed functions that are `wanted`, and
+/// these functions, in the order of the file. `before` is the same file as it was the day before, if it was there.
 ///
 /// # Errors
 ///
 /// A file is not Rust.
-pub(crate) fn strip(day: u8, path: &str, before: &[&str], source: &str) -> Result<(String, Vec<Function>)> {
-    let mut old: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for text in before {
-        for function in find(text).with_context(|| format!("{path}, the day before"))? {
-            old.entry(function.key).or_default().push(function.text);
-        }
+pub(crate) fn strip(
+    day: u8,
+    path: &str,
+    before: Option<&str>,
+    source: &str,
+    wanted: impl Fn(&Function) -> bool,
+) -> Result<(String, Vec<Function>)> {
+    let mut old: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for function in find(before.unwrap_or_default()).with_context(|| format!("{path}, the day before"))? {
+        old.entry(function.key.clone()).or_default().push(function);
     }
     let (mut blanked, mut functions) = (String::new(), Vec::new());
     let mut done = 0;
-    for function in find(source).with_context(|| path.to_owned())? {
-        let versions = old.get(&function.key);
-        if versions.is_some_and(|versions| versions.contains(&function.text)) {
-            continue;
+    for found in find(source).with_context(|| path.to_owned())? {
+        let versions = old.get(&found.key).map(Vec::as_slice).unwrap_or_default();
+        let is_same = versions.iter().any(|version| version.text == found.text);
+        let (changed, lines) = (!versions.is_empty(), count_code(found.lines(source)));
+        let function = Function { path: path.to_owned(), name: found.name.clone(), changed, lines };
+        if !is_same && !matches!(found.how, How::Given) && wanted(&function) {
+            blanked.push_str(&source[done..found.body.start]);
+            blanked.push_str(&replacement(day, &found, source));
+            done = found.body.end;
+            functions.push(function);
         }
-        let given = match function.how {
-            How::Given(why) => Some(why),
-            _ => None,
-        };
-        if given.is_none() {
-            blanked.push_str(&source[done..function.body.start]);
-            blanked.push_str(&replacement(day, &function, source));
-            done = function.body.end;
-        }
-        let lines = lines_of_code(&source[function.body.start + 1..function.body.end - 1]);
-        let (path, changed) = (path.to_owned(), versions.is_some());
-        functions.push(Function { path, name: function.name, changed, given, lines });
     }
     blanked.push_str(&source[done..]);
     Ok((blanked, functions))
@@ -125,7 +127,7 @@ fn replacement(day: u8, function: &Found, source: &str) -> String {
             format!("    {todo}"),
             "}".to_owned(),
         ],
-        How::Todo | How::Given(_) => vec![todo],
+        How::Todo | How::Given => vec![todo],
     };
     let lines: String = lines.iter().map(|line| format!("{indent}    {line}\n")).collect();
     format!("{{\n{lines}{indent}}}")
@@ -137,20 +139,18 @@ mod tests {
 
     #[track_caller]
     fn assert_blank(source: &str, expected: &str) {
-        let (blanked, _) = strip(1, "src/a.rs", &[], source).unwrap();
+        let (blanked, _) = strip(1, "src/a.rs", None, source, |_| true).unwrap();
         assert_eq!(blanked, expected);
         syn::parse_file(&blanked).unwrap();
-        let (again, _) = strip(1, "src/a.rs", &[], &blanked).unwrap();
+        let (again, _) = strip(1, "src/a.rs", None, &blanked, |_| true).unwrap();
         assert_eq!(again, blanked, "not the same when done twice");
     }
 
-    /// The functions that are new (`+`), changed (`~`) and given (`!`) since one or more versions before.
-    fn told(before: &[&str], source: &str) -> String {
-        let (_, functions) = strip(2, "src/a.rs", before, source).unwrap();
-        let word = |function: &Function| {
-            let sign = if function.given.is_some() { "!" } else { "" };
-            format!("{sign}{}{}", if function.changed { "~" } else { "+" }, function.name)
-        };
+    /// The functions that are new (`+`) and changed (`~`) since the day before.
+    fn told(before: Option<&str>, source: &str) -> String {
+        let (_, functions) = strip(2, "src/a.rs", before, source, |_| true).unwrap();
+        let word =
+            |function: &Function| format!("{}{}", if function.changed { "~" } else { "+" }, function.name);
         functions.iter().map(word).collect::<Vec<_>>().join(" ")
     }
 
@@ -254,7 +254,7 @@ macro_rules! given {
     };
 }
 ";
-        let (blanked, functions) = strip(1, "src/a.rs", &[], source).unwrap();
+        let (blanked, functions) = strip(1, "src/a.rs", None, source, |_| true).unwrap();
         let names: Vec<_> = functions.iter().map(|function| function.name.as_str()).collect();
         assert_eq!(names, ["Reader::read", "Handler::call", "Shape::is_large", "outer::inner::deep"]);
         let expected = source
@@ -293,7 +293,7 @@ fn names(&self) -> impl Iterator<Item = &str> {
             "impl fmt::Display for Codec {\n    fn fmt(&self) {\n        1;\n    }\n}\n",
         ] {
             assert_blank(given, given);
-            assert!(told(&[], given).starts_with('!'), "{given}");
+            assert_eq!(told(None, given), "");
         }
     }
 
@@ -351,20 +351,19 @@ impl Clone for Client<Unix> {
 fn same() { 1; }
 ";
         assert_eq!(
-            told(&[before], after),
+            told(Some(before), after),
             "+Client::new ~Client::body ~Client::signature +Client::of_unix +Client::twice +same"
         );
-        assert_eq!(told(&[before, after], after), "");
-        assert_eq!(told(&[after, before], after), "");
+        assert_eq!(told(Some(after), after), "");
     }
 
     #[test]
     fn two_of_one_name_are_told_apart_by_their_text() {
         let (unix, other) = ("#[cfg(unix)]\nfn dial() { 1; }\n", "#[cfg(not(unix))]\nfn dial() { 2; }\n");
         let both = format!("{unix}{other}");
-        assert_eq!(told(&[&both], &both), "");
-        assert_eq!(told(&[unix], &both), "~dial");
-        assert_eq!(told(&[], &both), "+dial +dial");
+        assert_eq!(told(Some(&both), &both), "");
+        assert_eq!(told(Some(unix), &both), "~dial");
+        assert_eq!(told(None, &both), "+dial +dial");
     }
 
     #[test]
@@ -381,9 +380,10 @@ fn same() { 1; }
 
     #[test]
     fn a_file_that_is_not_rust_is_an_error_that_names_it() {
-        let error = |before, source| format!("{:#}", strip(2, "src/a.rs", before, source).unwrap_err());
-        assert!(error(&[], "fn f( {").starts_with("src/a.rs: "));
-        assert!(error(&["fn f( {"], "").starts_with("src/a.rs, the day before: "));
-        assert!(error(&[], "\u{feff}fn f() {}").contains("not where the parser says"));
+        let error =
+            |before, source| format!("{:#}", strip(2, "src/a.rs", before, source, |_| true).unwrap_err());
+        assert!(error(None, "fn f( {").starts_with("src/a.rs: "));
+        assert!(error(Some("fn f( {"), "").starts_with("src/a.rs, the day before: "));
+        assert!(error(None, "\u{feff}fn f() {}").contains("not where the parser says"));
     }
 }

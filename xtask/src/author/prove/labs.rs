@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use crate::author::prove::scratch::Scratch;
 use crate::author::prove::steps;
 use crate::author::prove::variants::{self, Edit};
-use crate::author::prove::{Report, build, run_all, tail};
+use crate::author::prove::{Report, Wanted, build, run_all, tail};
 use crate::course::failures::{Finding, Step};
 use crate::course::runner::{Program, Verdict};
-use crate::course::suites;
 use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
+use crate::course::{stages, suites};
 use crate::learner::lab::{self, Lab};
 
 /// One lab of a day.
@@ -36,15 +36,17 @@ impl Case<'_> {
     }
 }
 
-/// Tries out the labs of these days. With `full`, each of them on all of the day's suite.
+/// Tries out the labs of these days. With `full`, each of them on all of the day's suite; with `write_stages`, none
+/// of them, as only the steps are wanted.
 ///
 /// # Errors
 ///
 /// A file cannot be read or written, or a test program cannot be run.
-pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut Report) -> Result<()> {
+pub(crate) fn prove(root: &Path, days: &[&'static Day], wanted: Wanted, report: &mut Report) -> Result<()> {
     let mut loaded = Vec::new();
     for day in days {
-        match lab::load(root, day) {
+        let labs = if wanted.write_stages { Ok(Vec::new()) } else { lab::load(root, day) };
+        match labs {
             Ok(labs) => loaded.push((*day, labs)),
             Err(error) => report.wrong.push(format!("{error:#}")),
         }
@@ -71,6 +73,25 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
     }
     let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
     without(&built.programs, &marked, report)?;
+    for (day, ..) in &marked {
+        let Some(walls) = report.rows.get(&day.number).and_then(|row| row.walls.as_ref()) else {
+            report.wrong.push(format!(
+                "day {}: it does not compile with its labs, so its stages are not known",
+                day.number
+            ));
+            continue;
+        };
+        if wanted.write_stages {
+            stages::write(root, day, &walls.stages)?;
+        } else if let Some(why) = stages::differ(&stages::read(root, day)?, &walls.stages) {
+            let mend = format!("cargo xtask author prove --write-stages --day {}", day.number);
+            report.wrong.push(format!("day {}: {why}; to mend it: {mend}", day.number));
+        }
+    }
+    if wanted.write_stages {
+        return Ok(());
+    }
+    let full = wanted.full;
     try_out(&built.programs, &together, full, report)?;
 
     let rounds = rounds(alone);
@@ -168,7 +189,7 @@ fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
 /// Without a lab, all tests of the days' own suites pass; and they tell which functions each step needs.
 fn without(
     programs: &[Program],
-    days: &[(&'static Day, Tree, BTreeSet<String>)],
+    days: &[(&'static Day, Tree, Vec<String>)],
     report: &mut Report,
 ) -> Result<()> {
     let start = Instant::now();

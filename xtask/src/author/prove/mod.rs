@@ -2,10 +2,11 @@
 //!
 //! A suite is worth as much as the wrong solutions that it refuses. For every day:
 //!
-//! * **The exercise.** It compiles without warnings. Every test of the day's own suite fails on it, because it
-//!   came to a `todo!()`: none passes by luck, hangs, or takes other tests along. The tests of the days before
-//!   pass, but for those that come to a function that the day has changed.
-//! * **The steps.** How many functions each test needs that no earlier one did (see `steps`).
+//! * **The exercise.** It compiles without warnings. A test of the day's own suite that comes to a `todo!()` fails there,
+//!   and all others pass: none passes by luck, hangs, or takes other tests along. The tests of the days before pass, but
+//!   for those that come to a function that the day has changed.
+//! * **The steps.** How many functions each test needs that no earlier one did (see `steps`). The table of the stages
+//!   (see `course::stages`) says the same.
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
@@ -28,6 +29,7 @@ use anyhow::Result;
 
 use crate::course::runner::{self, Broken, Outcome, Place, Program};
 use crate::course::{self, Day};
+use crate::learner::exercise::Part;
 
 use scratch::Scratch;
 use steps::Walls;
@@ -41,6 +43,8 @@ pub(crate) struct Wanted {
     pub(crate) full: bool,
     /// For each step the functions that it needs are listed.
     pub(crate) steps: bool,
+    /// The table of the stages is written, and nothing else is done.
+    pub(crate) write_stages: bool,
 }
 
 /// What is known of one day.
@@ -80,10 +84,10 @@ pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
     if wanted.exercises {
-        exercises::prove(root, &days, &mut report)?;
+        exercises::prove(root, &days, Part::Core, &mut report)?;
     }
     if wanted.labs {
-        labs::prove(root, &days, wanted.full, &mut report)?;
+        labs::prove(root, &days, wanted, &mut report)?;
     }
     report.print(wanted);
     Ok(report.wrong.is_empty())
@@ -217,9 +221,10 @@ impl Report {
 impl Wanted {
     /// What has been proved, if nothing is wrong.
     fn proved(self) -> String {
-        let exercises = "Every exercise compiles and fails every test of its own suite";
+        let exercises = "Every exercise compiles, and what needs its functions fails at a todo";
         let labs = "every lab is caught by the test that it names";
         match (self.exercises, self.labs) {
+            _ if self.write_stages => "The stages are written.".to_owned(),
             (true, true) => format!("{exercises}, and {labs}."),
             (true, false) => format!("{exercises}."),
             _ => "Every lab is caught by the test that it names.".to_owned(),

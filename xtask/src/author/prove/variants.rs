@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! fn name(self) -> &'static str {        fn name(self) -> &'static str {
-//!     BODY                                   match crate::learner::lab() {
+//!     BODY                                   match crate::lab() {
 //! }                                ──▶           3 => { BODY with lab 3 }
 //!                                                7 => { BODY with lab 7 }
 //!                                                _ => { BODY }
@@ -73,7 +73,7 @@ pub(crate) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<u
     let (mut text, mut done) = (String::new(), 0);
     for ((start, end), variants) in chosen {
         text.push_str(&source[done..start]);
-        text.push_str("{ match crate::learner::lab() {\n");
+        text.push_str("{ match crate::lab() {\n");
         for (number, variant) in variants {
             text.push_str(&format!("{number} => {variant}\n"));
         }
@@ -127,12 +127,12 @@ fn opaque() -> impl Iterator<Item = u8> { [4].into_iter() }
         let (text, left_over) = combined(&[("+ 1", "- 1"), ("+ 2", "- 2"), ("self.0 + 1", "0")]);
         assert!(left_over.is_empty());
         let first = "\
-    fn first(&self) -> usize { match crate::learner::lab() {
+    fn first(&self) -> usize { match crate::lab() {
 1 => { self.0 - 1 }
 3 => { 0 }
 _ => { self.0 + 1 }
 } }
-    fn second(&self) -> usize { match crate::learner::lab() {
+    fn second(&self) -> usize { match crate::lab() {
 2 => { self.0 - 2 }
 _ => { self.0 + 2 }
 } }
