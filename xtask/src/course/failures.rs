@@ -61,6 +61,12 @@ impl Finding {
         Finding { step: Step::NotRun, reason: Vec::new(), place: None, then: Vec::new() }
     }
 
+    /// The function whose `todo!` was come to, if it is one of an exercise.
+    pub(crate) fn todo(&self, day: u8) -> Option<&str> {
+        let words = self.reason.first()?.strip_prefix(TODO)?;
+        words.strip_prefix(&format!(": day {day}: ")).filter(|_| self.step == Step::NotReached)
+    }
+
     /// What the outcome of a test of this crate says.
     pub(crate) fn of(outcome: &Outcome, krate: &str) -> Finding {
         if outcome.verdict == Verdict::Passed {

@@ -3,12 +3,15 @@
 //! They are found by syntax and named by their place in the text, so what changes a body leaves everything outside of
 //! it as it is to the byte: docs, comments, signatures, layout.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, Type, TypeParamBound};
+
+use crate::course::tree::Tree;
 
 /// Why an implementation of one of these is given. They are called while a panic is being reported, and a
 /// second panic then ends the whole process.
@@ -55,6 +58,23 @@ impl Found {
 /// Lines that are neither empty nor a comment.
 pub(crate) fn count_code<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
     lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+/// The functions of a day that are not written yet, as `stages` names them: they have a `todo!` in their body.
+///
+/// # Errors
+///
+/// A file is not Rust.
+pub(crate) fn unwritten(tree: &Tree) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for (path, source) in tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs")) {
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let found = find(source).with_context(|| path.clone())?.into_iter();
+        let todos = found
+            .filter(|function| function.lines(source).filter(is_code).any(|line| line.contains("todo!(")));
+        names.extend(todos.map(|function| format!("{path}: {}", function.name)));
+    }
+    Ok(names)
 }
 
 /// The bodies in `source`, with their braces, that may become a choice between several. A `const fn` cannot
@@ -228,4 +248,27 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
             || (cfg && attribute.parse_args::<syn::Path>().is_ok_and(|of| of.is_ident("test")))
     };
     attributes.iter().any(is_test)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_with_a_todo_is_not_written() {
+        let source = "\
+impl A {
+    fn new() { todo!(\"day 1: A::new\") }
+    fn half(&self) { self.1; todo!() }
+    fn done(&self) {
+        // todo!()
+        self.2
+    }
+}
+";
+        let tree = [("src/a.rs", source), ("tests/a.rs", "fn f() { todo!() }")];
+        let tree = tree.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
+        let names: Vec<String> = unwritten(&tree).unwrap().into_iter().collect();
+        assert_eq!(names, ["src/a.rs: A::half", "src/a.rs: A::new"]);
+    }
 }

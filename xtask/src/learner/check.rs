@@ -22,8 +22,8 @@ use crate::course::failures::{Finding, Step};
 use crate::course::runner::{self, Broken, NEVER, Place, Program, Stop};
 use crate::course::suites::{self, Stage, Suite};
 use crate::course::term::{Paint, Status};
-use crate::course::tree;
 use crate::course::{DAYS, Day};
+use crate::course::{functions, stages, tree};
 use crate::learner::done;
 use crate::learner::report::Report;
 
@@ -163,10 +163,25 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
         return Ok(false);
     };
     let chapter = Chapter::read(root, day);
-    let report = Report { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
+    let (stages, unwritten) = (stages::read(root, day)?, functions::unwritten(&tree::read(root, day)?)?);
+    let report = Report {
+        day,
+        chapter: &chapter,
+        suite: &suite,
+        findings: &findings,
+        time,
+        stages: &stages,
+        unwritten: &unwritten,
+        root,
+    };
     out!("{}", report.show(paint, hint));
-    if only.is_some() {
-        return Ok(report.first().is_none());
+    if let Some(only) = only {
+        let passed = report.first().is_none();
+        let stage = suite.stages.iter().position(|stage| stage.name() == only);
+        if let Some(stage) = stage.filter(|_| passed) {
+            outln!("{}", report.next(stage));
+        }
+        return Ok(passed);
     }
     let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
     if passed {
