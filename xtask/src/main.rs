@@ -122,10 +122,9 @@ enum Author {
     },
     /// Prove that every exercise fails its suite, and that every lab is caught
     ///
-    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; a test of
-    /// the day's own suite that comes to a `todo!()` fails there, and none hangs; tests of earlier days fail only where
-    /// the day changes a function.
-    /// Labs: with each of them the test that it names fails, and without them it passes.
+    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; a test that comes
+    /// to a `todo!()` fails there, and none hangs. Labs: with each of them the test that it names fails, and without
+    /// them it passes. What each stage asks for is in xtask/stages.toml.
     Prove {
         /// Only this day (may be given again)
         #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]

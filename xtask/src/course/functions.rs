@@ -51,7 +51,8 @@ impl Found {
     /// The lines of its body, without the braces, in a `source` that it was found in.
     pub(crate) fn lines<'a>(&self, source: &'a str) -> impl Iterator<Item = &'a str> {
         let body = &source[self.body.start + 1..self.body.end - 1];
-        body.lines().skip_while(|line| line.trim().is_empty())
+        let lines = body.trim_end().lines();
+        lines.skip_while(|line| line.trim().is_empty())
     }
 }
 

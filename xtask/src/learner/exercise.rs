@@ -178,7 +178,7 @@ fn print(day: &Day, stages: &[(usize, Stage)], exercise: &Exercise, part: Part<'
     }
     outln!();
     if exercise.functions.iter().any(|function| function.changed) {
-        outln!("~ was there yesterday, and is to be changed.");
+        outln!("~ is changed: yesterday's body stands above its todo!().");
     }
     outln!(
         "All else is the course's solution. Docs and signatures say what is wanted; the suite checks it.\n"

@@ -67,7 +67,13 @@ pub(crate) fn strip(
         let function = Function { path: path.to_owned(), name: found.name.clone(), changed, lines };
         if !is_same && !matches!(found.how, How::Given) && wanted(&function) {
             blanked.push_str(&source[done..found.body.start]);
-            blanked.push_str(&replacement(day, &found, source));
+            // Two of one name, as for two systems, are not worth the doubt.
+            let yesterday = if let ([one], Some(before)) = (versions, before) {
+                yesterday(one, before)
+            } else {
+                Vec::new()
+            };
+            blanked.push_str(&replacement(day, &found, source, yesterday));
             done = found.body.end;
             functions.push(function);
         }
@@ -109,8 +115,20 @@ pub(crate) fn begun(tree: &Tree) -> Option<String> {
     begun.map(|(path, (number, _))| format!("{path}:{number}"))
 }
 
-/// The new body of a function, laid out as rustfmt would have it.
-fn replacement(day: u8, function: &Found, source: &str) -> String {
+/// A function's body of yesterday, as comments: to begin with, and to change.
+///
+/// As code it would have to compile today, and the tests that it fails would stand in front of what is to be written.
+fn yesterday(function: &Found, before: &str) -> Vec<String> {
+    let lines: Vec<&str> = function.lines(before).map(str::trim_end).collect();
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    let common = lines.iter().filter(|line| !line.is_empty()).map(indent).min().unwrap_or(0);
+    let lines = lines.iter().map(|line| format!("//     {}", line.get(common..).unwrap_or_default()));
+    let lines = lines.map(|line| line.trim_end().to_owned());
+    ["// Yesterday's body, to begin with:".to_owned(), "//".to_owned()].into_iter().chain(lines).collect()
+}
+
+/// The new body of a function, laid out as rustfmt would have it, below these comments.
+fn replacement(day: u8, function: &Found, source: &str, comments: Vec<String>) -> String {
     let line = source[..function.body.end].rfind('\n').map_or(0, |newline| newline + 1);
     let line = &source[line..];
     let indent = &line[..line.len() - line.trim_start().len()];
@@ -129,7 +147,8 @@ fn replacement(day: u8, function: &Found, source: &str) -> String {
         ],
         How::Todo | How::Given => vec![todo],
     };
-    let lines: String = lines.iter().map(|line| format!("{indent}    {line}\n")).collect();
+    let lines = comments.iter().chain(&lines);
+    let lines: String = lines.map(|line| format!("{indent}    {line}\n")).collect();
     format!("{{\n{lines}{indent}}}")
 }
 
@@ -355,6 +374,33 @@ fn same() { 1; }
             "+Client::new ~Client::body ~Client::signature +Client::of_unix +Client::twice +same"
         );
         assert_eq!(told(Some(after), after), "");
+    }
+
+    #[test]
+    fn what_is_changed_has_yesterdays_body_above_it() {
+        let before = "impl A {\n    fn f() -> u8 {\n        if x {\n\n            1\n        } // é\n    }\n    fn g() { 1 }\n}\n";
+        let after = "impl A {\n    fn f() -> u8 {\n        2\n    }\n    fn g() { 2 }\n}\n";
+        let (blanked, _) = strip(2, "src/a.rs", Some(before), after, |_| true).unwrap();
+        let expected = "\
+impl A {
+    fn f() -> u8 {
+        // Yesterday's body, to begin with:
+        //
+        //     if x {
+        //
+        //         1
+        //     } // é
+        todo!(\"day 2: A::f\")
+    }
+    fn g() {
+        // Yesterday's body, to begin with:
+        //
+        //     1
+        todo!(\"day 2: A::g\")
+    }
+}
+";
+        assert_eq!(blanked, expected);
     }
 
     #[test]

@@ -2,9 +2,8 @@
 //!
 //! A suite is worth as much as the wrong solutions that it refuses. For every day:
 //!
-//! * **The exercise.** It compiles without warnings. A test of the day's own suite that comes to a `todo!()` fails there,
-//!   and all others pass: none passes by luck, hangs, or takes other tests along. The tests of the days before pass, but
-//!   for those that come to a function that the day has changed.
+//! * **The exercise.** It compiles without warnings. A test that comes to a `todo!()` fails there, and all others pass:
+//!   none of the day's own suite passes by luck, none hangs, or takes other tests along.
 //! * **The steps.** How many functions each test needs that no earlier one did (see `steps`). The table of the stages
 //!   (see `course::stages`) says the same.
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
