@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail};
 use crate::course::stages::{self, Stage};
 use crate::course::tree::{self, Tree};
 use crate::course::{Day, git, term};
-use crate::learner::solution;
 use crate::learner::strip::{self, Function, GIVEN_FILES};
+use crate::learner::{imports, solution};
 
 /// A function with so few lines of code is given: it is no work, and often a part of the specification.
 const SHORT: usize = 2;
@@ -55,7 +55,7 @@ pub(crate) fn make(
         if path.starts_with("src/") && path.ends_with(".rs") && !GIVEN_FILES.contains(&path.as_str()) {
             let old = before.and_then(|tree| tree.get(path)).map(String::as_str);
             let (blanked, functions) = strip::strip(day.number, path, old, text, wanted)?;
-            exercise.tree.insert(path.clone(), blanked);
+            exercise.tree.insert(path.clone(), imports::prune(text, &blanked)?);
             exercise.functions.extend(functions);
         }
     }
@@ -164,8 +164,8 @@ fn print(day: &Day, stages: &[(usize, Stage)], exercise: &Exercise, part: Part<'
     let minutes: usize = stages.iter().map(|(_, stage)| stage.minutes).sum();
     outln!("{name} is an exercise now: {}, {}.", term::plural(count, "function"), term::about(minutes));
     for (number, stage) in stages {
-        let of_stage = exercise.functions.iter().filter(|function| stage.functions.contains(&function.key()));
-        let of_stage: Vec<&Function> = of_stage.collect();
+        let find = |key: &String| exercise.functions.iter().find(|function| function.key() == *key);
+        let of_stage: Vec<&Function> = stage.functions.iter().filter_map(find).collect();
         let (functions, minutes) = (term::plural(of_stage.len(), "function"), term::about(stage.minutes));
         outln!("\nStage {number}  {}: {functions}, {minutes}", stage.name);
         let mut shown = "";

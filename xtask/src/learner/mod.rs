@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod diff;
 mod done;
 pub(crate) mod exercise;
+mod imports;
 pub(crate) mod lab;
 mod report;
 mod solution;
