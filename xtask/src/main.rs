@@ -135,8 +135,8 @@ enum Author {
         /// Only the labs
         #[arg(long)]
         labs: bool,
-        /// With each lab run all of the day's suite, not only the test that the lab names
-        #[arg(long, conflicts_with = "exercises")]
+        /// Exercises with the hardening stages, and with each lab all of the day's suite, not only the test that it names
+        #[arg(long)]
         full: bool,
         /// List for each step the functions that it needs and no earlier step did
         #[arg(long, conflicts_with = "exercises")]

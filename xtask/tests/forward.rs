@@ -242,3 +242,12 @@ fn a_learners_tree_is_refused() {
         assert_eq!(course.read("day2-client/src/frame.rs"), FRAME);
     }
 }
+
+#[test]
+fn without_git_there_is_one_clear_sentence() {
+    let course = course();
+    std::fs::remove_dir_all(course.path(".git")).unwrap();
+    let ran = course.xtask(&["author", "forward", "1"]);
+    assert!(!ran.ok && ran.says(&["this needs git", "clone it"]), "{}", ran.text);
+    assert_eq!(ran.text.lines().count(), 1, "{}", ran.text);
+}

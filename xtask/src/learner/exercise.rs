@@ -167,7 +167,9 @@ fn print(day: &Day, stages: &[(usize, Stage)], exercise: &Exercise, part: Part<'
         let find = |key: &String| exercise.functions.iter().find(|function| function.key() == *key);
         let of_stage: Vec<&Function> = stage.functions.iter().filter_map(find).collect();
         let (functions, minutes) = (term::plural(of_stage.len(), "function"), term::about(stage.minutes));
-        outln!("\nStage {number}  {}: {functions}, {minutes}", stage.name);
+        if !stage.name.is_empty() {
+            outln!("\nStage {number}  {}: {functions}, {minutes}", stage.name);
+        }
         let mut shown = "";
         for function in of_stage {
             let path = if function.path == shown { "" } else { &function.path };

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::course::runner::{self, Broken, Outcome, Place, Program};
-use crate::course::{self, Day};
+use crate::course::{self, Day, term};
 use crate::learner::exercise::Part;
 
 use scratch::Scratch;
@@ -38,7 +38,8 @@ use steps::Walls;
 pub(crate) struct Wanted {
     pub(crate) exercises: bool,
     pub(crate) labs: bool,
-    /// With each lab all of the day's suite is run, not only the test that is named.
+    /// The exercises have their hardening stages, and with each lab all of the day's suite is run, not only the test
+    /// that is named.
     pub(crate) full: bool,
     /// For each step the functions that it needs are listed.
     pub(crate) steps: bool,
@@ -83,7 +84,8 @@ pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
     if wanted.exercises {
-        exercises::prove(root, &days, Part::Core, &mut report)?;
+        let part = if wanted.full { Part::All } else { Part::Core };
+        exercises::prove(root, &days, part, &mut report)?;
     }
     if wanted.labs {
         labs::prove(root, &days, wanted, &mut report)?;
@@ -197,9 +199,10 @@ impl Report {
     fn print_walls(&self, all: bool) {
         for (day, row) in &self.rows {
             let Some(walls) = &row.walls else { continue };
-            let (functions, first, largest) = (walls.functions, walls.first(), walls.largest());
+            let functions = term::plural(walls.functions, "function");
+            let (first, largest) = (walls.first(), walls.largest());
             outln!(
-                "day {day}: {functions} functions of three lines and more, {first} until the first test, at most {largest} new ones in a step"
+                "day {day}: {functions} of three lines and more, {first} until the first test, at most {largest} new ones in a step"
             );
             for (test, new) in walls.steps.iter().filter(|(_, new)| all && !new.is_empty()) {
                 outln!("    {:>2}  {test}", new.len());
