@@ -10,8 +10,9 @@ use anyhow::{Context, anyhow, ensure};
 use clap::{Args, Parser, Subcommand};
 use day7_registry::error::error_chain;
 use day7_registry::{
-    BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options, Registry,
-    RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server, ServiceMap, service,
+    BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options,
+    Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server, ServiceMap,
+    service,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -225,15 +226,19 @@ fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Error::Remote(_) | Error::Refused(_) => Some(3),
             Error::Timeout { .. } => Some(4),
             Error::Io(_) | Error::Handshake(_) | Error::Disconnected(_) | Error::NotSent(_) => Some(5),
-            _ => None,
+            _ => Some(1),
         };
     }
-    if cause.is::<DiscoveryError>() && cause.source().is_none() {
-        return Some(5); // no server
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return match error {
+            RegistryError::Timeout { .. } => Some(4),
+            RegistryError::Unreachable(_) => Some(5),
+            _ => Some(1),
+        };
     }
-    match cause.downcast_ref::<RegistryError>()? {
-        RegistryError::Timeout { .. } => Some(4),
-        RegistryError::Unreachable(_) => Some(5),
+    match cause.downcast_ref::<BalanceError>() {
+        Some(BalanceError::Discovery(DiscoveryError::NoServers)) => Some(5),
+        _ if cause.is::<serde_json::Error>() => Some(2), // the argument
         _ => None,
     }
 }
