@@ -3,5 +3,7 @@
 mod day1_codec;
 mod day2_client;
 mod day3_service;
+mod day4_timeout;
+mod day5_http;
 mod day6_loadbalance;
 mod support;

@@ -95,44 +95,6 @@ fn calls_that_are_given_up_do_not_pile_up() {
     });
 }
 
-/// "Call, cancel, call, cancel" as fast as it goes never has more handlers alive than the limit, and each call is
-/// started.
-///
-/// To abort is to ask: the task is there until it has run once more. HTTP/2 servers had to learn this in 2023, as
-/// "rapid reset".
-///
-/// Hint: do not read on while handlers that were cancelled take the last places.
-#[test]
-fn calls_and_cancels_in_a_row_pile_up_nothing() {
-    run_paused(async || {
-        let handlers = Gauge::default();
-        let gauge = handlers.clone();
-        let handler = move |request: Request| {
-            let gauge = gauge.clone();
-            async move {
-                let is_last = request.service_method() == "Test.last";
-                let reply = request.reply(&())?;
-                drop(request);
-                let _alive = gauge.guard();
-                if is_last { Ok(reply) } else { std::future::pending().await }
-            }
-        };
-        let (Peer { io }, _served) = peer_of(&Server::new(handler).max_in_flight(4), 64 * 1024).await;
-        let (read, write) = tokio::io::split(io);
-        let mut calls = Peer { io: tokio::io::join(tokio::io::empty(), write) };
-        for seq in 1..=2000 {
-            calls.send(&[call("Test.hang", seq, Value::Null), cancel(seq)].concat()).await;
-        }
-        calls.send(&call("Test.last", 0, Value::Null)).await;
-        let mut replies = Peer { io: tokio::io::join(read, tokio::io::sink()) };
-        let reply = replies.read_message().await;
-        assert_eq!((reply.seq(), reply.value()), (0, Value::Null), "the only call that was not cancelled");
-        eventually("the end of all handlers", || handlers.now() == 0).await;
-        assert_eq!(handlers.total(), 2001);
-        assert!(handlers.peak() <= 5, "{} handlers at the same time", handlers.peak());
-    });
-}
-
 /// The outcome of a cancelled call is not taken for that of the next call with its number, even if both are there
 /// at the same time.
 ///

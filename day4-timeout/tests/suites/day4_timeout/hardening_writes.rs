@@ -132,7 +132,7 @@ fn a_client_that_reads_evenly_over_tcp_is_served() {
 ///
 /// Hint: `Options::write_timeout`, around one step of the flush.
 #[test]
-fn a_server_that_takes_nothing_is_given_up() {
+fn a_server_that_takes_a_few_bytes_now_and_then_is_not_given_up() {
     run_paused(async || {
         let options = json_only().ping_interval(Duration::MAX).call_timeout(Duration::MAX);
         let (io, other_end) = duplex(64);

@@ -6,6 +6,8 @@ pub mod client;
 pub mod io;
 pub mod peer;
 pub mod sink;
+pub mod slow;
+pub mod timeouts;
 
 use std::future::poll_fn;
 use std::panic::Location;

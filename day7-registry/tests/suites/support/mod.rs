@@ -7,6 +7,8 @@ pub mod io;
 pub mod peer;
 pub mod registry;
 pub mod sink;
+pub mod slow;
+pub mod timeouts;
 
 use std::future::poll_fn;
 use std::panic::Location;
