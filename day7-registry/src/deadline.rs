@@ -89,7 +89,7 @@ impl Alarm {
         }
     }
 
-    /// Waits until it rings: for ever, if it is not set. Cancellation-safe.
+    /// Waits until it rings, which it does only if it is set. Cancellation-safe.
     pub(crate) async fn ring(&mut self) {
         if !self.is_set {
             std::future::pending::<()>().await;

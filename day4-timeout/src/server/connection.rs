@@ -73,7 +73,7 @@ where
             if let Error::Timeout { .. } | Error::Disconnected(_) = error {
                 handshake::refuse(&mut writer, &error.to_string());
             }
-            linger(&mut reader, &mut writer, settings.linger_time()).await;
+            linger(&mut reader, &mut writer, settings.end_of_lingering(&shutdown)).await;
             return Err(error);
         }
     };
@@ -292,6 +292,7 @@ where
             let goaway = Message::Goaway { reason: truncate(error.to_string()) };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
         }
-        linger(self.reader.frames_mut(), &mut self.writer, self.settings.linger_time()).await;
+        let end = self.settings.end_of_lingering(&self.context.shutdown);
+        linger(self.reader.frames_mut(), &mut self.writer, end).await;
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
 use crate::deadline::{
     DEFAULT_GRACE_PERIOD, DEFAULT_HANDLE_TIMEOUT, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MESSAGE_TIMEOUT, DEFAULT_READ_TIMEOUT, DEFAULT_WRITE_TIMEOUT,
 };
 use crate::server::budget::{Budget, DEFAULT_MAX_REQUEST_BYTES};
 use crate::wire::handshake::Limits;
-use crate::wire::linger::LINGER_TIME;
 
 /// The default for the connections that are open at once. Further ones wait in the queue of the system.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 16 * 1024;
@@ -45,8 +47,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How long a connection that ends still reads: less than a shutdown takes, which waits for it.
-    pub(crate) fn linger_time(&self) -> Duration {
-        LINGER_TIME.min(self.grace_period / 2)
+    /// Waits until connections must not linger any more: a shutdown waits for them.
+    pub(crate) async fn end_of_lingering(&self, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        sleep(self.grace_period / 2).await;
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! It moves bytes only. It knows no types, and it never waits for a caller.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::deadline::{Alarm, later, limit};
 use crate::error::{Error, truncate};
 use crate::wire::codec::Codec;
 use crate::wire::frame::FrameWriter;
-use crate::wire::linger::{LINGER_TIME, linger};
+use crate::wire::linger::linger;
 use crate::wire::message::{Message, MessageReader};
 
 /// The task that owns the stream.
@@ -61,7 +62,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
         if let Error::Protocol(_) | Error::FrameTooLarge { .. } = error {
             let goaway = Message::Goaway { reason };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
-            linger(self.reader.frames_mut(), &mut self.writer, LINGER_TIME).await;
+            linger(self.reader.frames_mut(), &mut self.writer, pending()).await;
         }
         error
     }

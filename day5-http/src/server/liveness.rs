@@ -8,7 +8,7 @@
 //! draining              grace_period for the calls in flight, then a moment for the client to leave
 //! ```
 //!
-//! A network that is cut says nothing. Without these limits a connection without a peer is open for ever.
+//! A network that is cut says nothing. Without these limits a connection without a peer never ends.
 
 use tokio::time::Instant;
 

@@ -28,8 +28,8 @@ use crate::support::{run_paused, run_threads, within};
 
 /// The grace period is kept also if a handler blocks its thread, at its first poll or later.
 ///
-/// A task that blocks cannot be stopped, and must not be waited for. In our first edition a grace period of 200 ms took
-/// 3.9 s.
+/// A task that blocks cannot be stopped, and must not be waited for. In our first edition a grace period of 200
+/// ms took 3.9 s.
 ///
 /// Hint: a limit around the wait for connections, and another around the wait after they were aborted.
 #[test]
@@ -65,10 +65,11 @@ fn the_grace_period_is_kept_with_a_handler_that_blocks() {
     });
 }
 
-/// Clients that have no call in flight do not make an orderly shutdown an error, whatever they do or leave undone; and the
-/// grace period is kept.
+/// Clients that have no call in flight do not make an orderly shutdown an error, whatever they do or leave
+/// undone; and the grace period is kept.
 ///
-/// There are always idle clients, and peers that are slow, broken or not there any more. An error says that work was lost.
+/// There are always idle clients, and peers that are slow, broken or not there any more. An error says that
+/// work was lost.
 ///
 /// Hint: what a drain waits for is calls. Whatever else times out meanwhile is that connection's own affair.
 #[test]
@@ -109,7 +110,8 @@ fn clients_without_a_call_do_not_make_a_shutdown_an_error() {
     });
 }
 
-/// An idle client is waited for a moment, not for the whole grace period: also if it stays, and goes on talking.
+/// An idle client is waited for a moment, not for the whole grace period: also if it stays, and goes on
+/// talking.
 ///
 /// A wait that begins anew with every message is a wait for as long as the client likes.
 ///
@@ -174,8 +176,8 @@ impl AsyncWrite for CancelFlood {
 
 /// A flood of cancels does not hold up the shutdown, and does not make it an error.
 ///
-/// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown up for
-/// its whole grace period.
+/// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown
+/// up for its whole grace period.
 ///
 /// Hint: after a slice of time everything else has its turn; and a message that is being read is no call.
 #[test]
@@ -191,8 +193,8 @@ fn a_flood_of_cancels_does_not_hold_up_the_shutdown() {
     });
 }
 
-/// A handler can learn that the server shuts down, before it and after it has begun; a long poll that ends then has its
-/// reply sent, and the shutdown is orderly.
+/// A handler can learn that the server shuts down, before it and after it has begun; a long poll that ends then
+/// has its reply sent, and the shutdown is orderly.
 ///
 /// A long poll waits by design. Without a sign it holds up every shutdown until the grace period is over.
 ///
@@ -219,7 +221,8 @@ fn a_handler_can_learn_of_the_shutdown() {
 
 /// A call that is being sent when the server shuts down is waited for, and refused when it is complete.
 ///
-/// Its caller can send it elsewhere then. A connection that is cut instead leaves open whether the call has run.
+/// Its caller can send it elsewhere then. A connection that is cut instead leaves open whether the call has
+/// run.
 ///
 /// Hint: the grace period is for it as well; a header without its body is the begin of a call.
 #[test]

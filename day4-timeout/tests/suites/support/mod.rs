@@ -11,7 +11,7 @@ pub mod timeouts;
 
 use std::future::poll_fn;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::task::Poll;
 use std::time::Duration;
@@ -59,7 +59,8 @@ where
     let (done, waiting) = channel::<()>();
     let thread = std::thread::spawn(move || {
         let _done = done; // dropped at the end, or by a panic
-        build().block_on(test());
+        let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test()); // one type for all: it compiles faster
+        build().block_on(test);
     });
     if waiting.recv_timeout(TEST) == Err(RecvTimeoutError::Timeout) {
         panic!("the test did not end within {TEST:?}: something blocks its thread or waits for ever");

@@ -1,7 +1,8 @@
 //! The client's half of HTTP: a `CONNECT`, and which answers to it are a success.
 //!
 //! Write `connect_http`, `handshake_http`, `connect`, `read_refusal` and `from_hyper` in `src/http/connect.rs`, and
-//! `connect` in `src/wire/tcp.rs`, which may begin as `TcpStream::connect` and `set_up`.
+//! `connect` in `src/wire/tcp.rs`, which may begin as `TcpStream::connect` and `set_up`; `Client::connect` in
+//! `src/client/mod.rs` calls it.
 //!
 //! Chapter: From HTTP to frames; The wire
 

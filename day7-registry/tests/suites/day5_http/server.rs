@@ -1,7 +1,8 @@
 //! The server's half of HTTP: `CONNECT`, and then the wire of day 1.
 //!
 //! Write `serve_http`, `serve_http_with_shutdown`, `serve`, `run_http` and `respond` with its helpers in
-//! `src/http/door.rs`. `debug_page` is needed as well; the page itself is not asked for yet.
+//! `src/http/door.rs`. `debug_page` is needed as well; the page itself is not asked for yet. In `src/server/mod.rs`,
+//! `new`, `serve_with_shutdown` and `serve_connection` are yesterday's, with what the new fields need.
 //!
 //! Chapter: The wire; From HTTP to frames
 
