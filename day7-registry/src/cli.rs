@@ -3,29 +3,39 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, Parser, Subcommand};
+use day7_registry::error::error_chain;
 use day7_registry::{
-    BalancedClient, Client, Codec, Endpoint, Heartbeat, Options, Registry, RegistryClient, RegistryDiscovery,
-    RegistryUrl, SelectMode, Server, ServiceMap, service,
+    BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options,
+    Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server, ServiceMap,
+    service,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// A registry, servers that announce themselves there, and calls that find them.
+/// A registry, servers that register there, and calls that find them.
 #[derive(Parser)]
-#[command(
-    version,
-    about,
-    after_help = "Without a command, all of it runs in one process and tells its story."
-)]
+#[command(version, about, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const AFTER_HELP: &str = "\
+Without a command, all of it runs in one process and tells its story.
+
+Exit codes:
+  0  success
+  1  any other failure
+  2  a mistake on the command line
+  3  the server answered with an error
+  4  the time was over
+  5  the server or the registry cannot be reached";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -52,7 +62,7 @@ pub(crate) struct ServerArgs {
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0", value_parser = address)]
     addr: SocketAddr,
-    /// The registry to announce this server to, e.g. http://127.0.0.1:9999.
+    /// The registry to register this server with, e.g. http://127.0.0.1:9999.
     #[arg(long, value_name = "URL")]
     registry: Option<RegistryUrl>,
     /// Listen for HTTP CONNECT, and show the debug page at /debug/rrpc.
@@ -73,9 +83,9 @@ pub(crate) struct CallArgs {
     mode: SelectMode,
     /// The method, e.g. Arith.sum.
     method: String,
-    /// Its argument as JSON, e.g. '{"num1":1,"num2":2}'.
-    #[arg(value_parser = json)]
-    argument: Value,
+    /// Its argument as JSON, e.g. '{"num1":1,"num2":2}'; - reads it from stdin. Without it the argument is ().
+    #[arg(default_value = "null", allow_negative_numbers = true, hide_default_value = true)]
+    argument: String,
 }
 
 #[derive(Args)]
@@ -96,12 +106,14 @@ pub(crate) fn parse() -> Option<Command> {
 
 impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        // What goes wrong with a call is its result, and told as such.
+        // What goes wrong with a call is its result, and is printed as such.
         let level = match self {
             Command::Call(_) => tracing::Level::ERROR,
             Command::Registry(_) | Command::Server(_) => tracing::Level::INFO,
         };
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+        // A log that cannot be written, as its reader has gone, is no reason to stop.
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
+        log.with_max_level(level).init();
         match self {
             Command::Registry(args) => args.run().await,
             Command::Server(args) => args.run().await,
@@ -127,7 +139,7 @@ impl ServerArgs {
         let endpoint = if self.http { Endpoint::http(addr) } else { Endpoint::tcp(addr) };
         ensure!(
             self.registry.is_none() || !endpoint.is_unspecified(),
-            "{addr} means \"every address of this machine\", and nobody can connect to that: \
+            "{addr} means \"every address of this machine\", and no client can connect to that: \
              give --addr an address that clients can reach"
         );
         print_line(&endpoint)?;
@@ -139,7 +151,7 @@ impl ServerArgs {
             if let Some(heartbeat) = heartbeat
                 && let Err(error) = heartbeat.shutdown().await
             {
-                eprintln!("cannot deregister: {error}");
+                tracing::warn!(%error, "cannot deregister");
             }
         };
         let services = arith()?;
@@ -154,6 +166,7 @@ impl ServerArgs {
 
 impl CallArgs {
     async fn run(self) -> anyhow::Result<()> {
+        let argument = json(&self.argument)?;
         // JSON, because a value of a type that is not known here can only be sent in a codec that
         // describes itself.
         let options = Options::default()
@@ -166,17 +179,16 @@ impl CallArgs {
                 // One limit for connecting and calling.
                 let called = async {
                     let client = Client::dial(&endpoint, &options).await?;
-                    client.call(&self.method, &self.argument).await
+                    client.call(&self.method, &argument).await
                 };
                 let called = tokio::time::timeout(self.timeout, called).await;
-                let called =
-                    called.with_context(|| format!("{endpoint}: no reply within {:?}", self.timeout))?;
-                called.with_context(|| endpoint.to_string())?
+                let too_late = |_| Err(Error::Timeout { what: "the call", after: self.timeout });
+                called.unwrap_or_else(too_late).with_context(|| endpoint.to_string())?
             }
             (None, Some(url)) => {
                 let registry = RegistryClient::new(url).timeout(self.timeout);
                 let client = BalancedClient::new(RegistryDiscovery::start(registry), self.mode, &options);
-                client.call(&self.method, &self.argument).await?
+                client.call(&self.method, &argument).await?
             }
             (None, None) => return Err(anyhow!("expected --registry URL or --to ENDPOINT")),
         };
@@ -191,7 +203,44 @@ async fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Prints a line at once, whatever stdout is connected to. A reader that has gone is an error, not a panic.
 fn print_line(line: impl Display) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
+    let line = printable(&line.to_string());
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
+}
+
+/// Prints an error, if that is possible, and returns the exit code that belongs to it.
+pub(crate) fn print_error(error: &anyhow::Error) -> u8 {
+    writeln!(std::io::stderr(), "error: {}", printable(&error_chain(error))).ok();
+    error.chain().find_map(exit_code).unwrap_or(1)
+}
+
+/// Text of a peer must not move the cursor, or change the title of the terminal.
+fn printable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    let shared = cause.downcast_ref::<Arc<Error>>().map(Arc::as_ref);
+    if let Some(error) = cause.downcast_ref::<Error>().or(shared) {
+        return match error {
+            Error::Remote(_) | Error::Refused(_) => Some(3),
+            Error::Timeout { .. } => Some(4),
+            Error::Io(_) | Error::Handshake(_) | Error::Disconnected(_) | Error::NotSent(_) => Some(5),
+            _ => Some(1),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return match error {
+            RegistryError::Timeout { .. } => Some(4),
+            RegistryError::Unreachable(_) => Some(5),
+            _ => Some(1),
+        };
+    }
+    match cause.downcast_ref::<BalanceError>() {
+        Some(BalanceError::Discovery(DiscoveryError::NoServers)) => Some(5),
+        _ if cause.is::<serde_json::Error>() => Some(2), // the argument
+        _ => None,
+    }
 }
 
 /// A future of Ctrl-C or SIGTERM. They count from this call on, not from the first poll.
@@ -217,8 +266,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:9999 or [::1]:0".to_owned())
 }
 
-fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+/// The argument of a call: JSON, or - for JSON from stdin.
+fn json(text: &str) -> anyhow::Result<Value> {
+    let text = if text == "-" { &std::io::read_to_string(std::io::stdin())? } else { text };
+    serde_json::from_str(text).with_context(|| format!("the argument {text:?} is not JSON"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

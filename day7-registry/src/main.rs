@@ -4,7 +4,7 @@
 //! ```sh
 //! day7-registry registry [--addr 127.0.0.1:9999] [--lease 10s]
 //! day7-registry server   [--addr 127.0.0.1:0] [--registry URL] [--http]
-//! day7-registry call     (--registry URL | --to ENDPOINT) [--timeout 5s] Arith.sum '{"num1":1,"num2":2}'
+//! day7-registry call     (--registry URL | --to ENDPOINT) [--timeout 5s] Arith.sum '{"num1":1,"num2":2}'   (- reads stdin)
 //! ```
 
 mod cli;
@@ -12,7 +12,6 @@ mod cli;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use day7_registry::error::error_chain;
 use day7_registry::{
     BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
     RegistryDiscovery, SelectMode, Server, ServiceMap,
@@ -35,10 +34,7 @@ async fn main() -> std::process::ExitCode {
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", error_chain(&error));
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => std::process::ExitCode::from(cli::print_error(&error)),
     }
 }
 
@@ -112,7 +108,7 @@ async fn broadcast_and_timeout(client: &Balanced, servers: [&Member; 3]) -> anyh
 }
 
 async fn a_server_dies(client: &Balanced, a: &Member, b: &Member, dead: Endpoint) -> anyhow::Result<()> {
-    println!("\n== Server c dies, without a word to anyone ==");
+    println!("\n== Server c is killed ==");
     wait_until("the client sees that the connection is gone", || client.connections() == 2).await?;
     let before = [a.calls(), b.calls()];
     let listed = client.discovery().get_all().await?;
@@ -144,7 +140,9 @@ async fn a_server_joins(client: &Balanced, url: &str) -> anyhow::Result<Member> 
 async fn a_server_leaves(client: &Balanced, b: Member) -> anyhow::Result<()> {
     println!("\n== Server b shuts down in an orderly way ==");
     let direct = Client::dial(&b.endpoint, &Options::default()).await?;
+    let before = b.calls();
     let slow = direct.start::<_, u64>("Arith.sleep", &Sleep { millis: 300 }).await?;
+    wait_until("b has the call", || b.calls() > before).await?;
     let (endpoint, name) = (b.endpoint.clone(), b.name);
     let (drained, slept) = tokio::join!(b.shut_down(), slow);
     drained?;
@@ -160,7 +158,7 @@ async fn the_registry_restarts(
     registry: JoinHandle<()>,
     url: &str,
 ) -> anyhow::Result<JoinHandle<()>> {
-    println!("\n== The registry dies, and comes back knowing nothing ==");
+    println!("\n== The registry is killed, and comes back with an empty list ==");
     let port = url.rsplit(':').next().context("a URL with a port")?.split('/').next().unwrap_or_default();
     registry.abort();
     registry.await.ok();
@@ -218,7 +216,7 @@ impl Member {
         services.iter().flat_map(|service| service.methods()).map(|(_, method)| method.calls()).sum()
     }
 
-    /// Ends it as a crash would: no goodbye, no deregistration.
+    /// Ends it as a crash would: no goaway, no deregistration.
     async fn kill(self) -> Endpoint {
         drop(self.heartbeat);
         self.task.abort();
@@ -241,7 +239,7 @@ async fn start_registry(port: u16) -> anyhow::Result<(String, JoinHandle<()>)> {
     Ok((url, tokio::spawn(async move { registry.serve(listener).await })))
 }
 
-/// Waits for something to happen, but not for ever.
+/// Waits for something to happen, but not without limit.
 async fn wait_for<T>(what: &str, event: impl Future<Output = T>) -> anyhow::Result<T> {
     tokio::time::timeout(Duration::from_secs(5), event)
         .await

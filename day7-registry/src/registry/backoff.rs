@@ -19,6 +19,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest pause that anything here makes, whatever lease a registry grants.
 pub(crate) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
+/// A regular interval, made shorter by chance, by up to a quarter. So programs that were started together do not send
+/// their requests together, round after round.
+pub(super) fn spread(interval: Duration) -> Duration {
+    rand::rng().random_range(interval * 3 / 4..=interval).max(SHORTEST_PAUSE)
+}
+
 /// Counts failures in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {

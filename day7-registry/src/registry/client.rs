@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
@@ -245,11 +245,15 @@ impl RegistryClient {
         method: Method,
         server: Option<&Endpoint>,
     ) -> Result<(HeaderMap, Bytes), RegistryError> {
-        let mut request = Request::builder().method(method).uri(&self.url.path);
+        let mut request = Request::builder().method(&method).uri(&self.url.path);
         request = request.header(HOST, self.url.address.as_str());
         request = request.header(CONNECTION, HeaderValue::from_static("close"));
         if let Some(server) = server {
             request = request.header(SERVER_HEADER, server.to_string());
+        }
+        if method == Method::POST {
+            // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
+            request = request.header(CONTENT_LENGTH, 0);
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(RegistryError::unreachable)?;
 

@@ -22,7 +22,7 @@ use crate::balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery
 use crate::balance::select::SelectMode;
 use crate::http::endpoint::Endpoint;
 use crate::registry::DEFAULT_LEASE;
-use crate::registry::backoff::{Backoff, SHORTEST_PAUSE};
+use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
 use crate::registry::client::{RegistryClient, RegistryError, ServerList};
 
 /// The longest time between two refreshes, however long the lease is, unless an interval is given.
@@ -75,7 +75,7 @@ impl Drop for RegistryDiscovery {
 }
 
 impl RegistryDiscovery {
-    /// Gets the list now, and then every third of a lease.
+    /// Gets the list now, and then every third of a lease, or a little earlier by chance.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -241,7 +241,7 @@ impl Refresher {
         };
         let interval =
             self.interval.unwrap_or((self.lease / 3).min(MAX_REFRESH_INTERVAL)).max(SHORTEST_PAUSE);
-        let pause = if error.is_some() { self.backoff.next(interval) } else { interval };
+        let pause = if error.is_some() { self.backoff.next(interval) } else { spread(interval) };
         // The log is written with no lock held: one that blocks must not block the calls.
         let was_stale = self.shared.progress.borrow().error.is_some();
         match &error {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lease       |◀──────────────── 10 s ────────────────▶|
-//! heartbeats  ●            ●            ●            ●        every third of the lease
+//! heartbeats  ●            ●            ●            ●        every third of the lease, or a little earlier
 //! failed      ●            ✗ ✗  ✗       ●                     tried again, sooner and then slower
 //! ```
 //!
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deadline::deadline;
 use crate::http::endpoint::Endpoint;
-use crate::registry::backoff::{Backoff, SHORTEST_PAUSE};
+use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
 use crate::registry::client::{RegistryClient, RegistryError};
 
 /// The longest time between two heartbeats, however long the lease is. For so long, a registry that was restarted
@@ -177,7 +177,7 @@ impl Task {
                 if last.lease_end.is_none() || last.error.is_some() {
                     tracing::info!(endpoint = %self.endpoint, ?lease, "registered");
                 }
-                self.third_of_lease().unwrap_or(SHORTEST_PAUSE)
+                spread(self.third_of_lease().unwrap_or(SHORTEST_PAUSE))
             }
             Err(error) => {
                 let is_first = self.state.borrow().error.is_none();

@@ -29,6 +29,7 @@ fn the_client_sends_plain_http() {
         let (lease, ()) = tokio::join!(client.register(&server), async {
             let request = registry.request().await;
             check(&request, "POST", Some("tcp@127.0.0.1:7001"));
+            assert!(request.head.header("content-length").is_some(), "{:?}", request.head);
             request.grant(LEASE).await;
         });
         assert_eq!(lease.unwrap(), LEASE);

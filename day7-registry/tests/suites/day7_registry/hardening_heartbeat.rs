@@ -86,6 +86,31 @@ fn a_lease_counts_from_the_request() {
     });
 }
 
+/// Each interval between two heartbeats is shortened by chance.
+///
+/// A hundred servers that are started by one script would else send their heartbeats in the same moment, round after
+/// round.
+///
+/// Hint: not by so much that the registry has many more requests. A quarter is enough.
+#[test]
+fn heartbeats_of_many_servers_spread() {
+    run(async || {
+        let lease = Duration::from_secs(3);
+        let interval = async || {
+            let registry = HandRegistry::start().await;
+            let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
+            let first = registry.request().await;
+            let granted = Instant::now();
+            first.grant(lease).await;
+            registry.request().await;
+            granted.elapsed()
+        };
+        let intervals = join_all((0..20).map(|_| interval()).collect()).await;
+        // An interval that is not shortened is never below a third of the lease.
+        assert!(intervals.iter().any(|interval| *interval < lease / 3), "{intervals:?}");
+    });
+}
+
 /// A shutdown takes no longer than one request to the registry may take, also when the registry hangs in the middle
 /// of a heartbeat.
 ///

@@ -3,7 +3,7 @@
 //! Write `Registry` in `src/registry/mod.rs`: `respond`, `named_server`, `register`, `list` and `servers`, then
 //! `serve_with_shutdown`, `serve_one` and `forget_ended`.
 //!
-//! Chapter: The wire; Files of today > src/registry/mod.rs
+//! Chapter: Leases; The wire; Files of today > src/registry/mod.rs
 
 use super::*;
 
