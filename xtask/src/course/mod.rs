@@ -85,6 +85,8 @@ pub(crate) const DAYS: [Day; 7] = [
         new: &[
             "deadline.rs",
             "server/accept.rs",
+            "server/budget.rs",
+            "server/handlers.rs",
             "server/liveness.rs",
             "server/settings.rs",
             "wire/linger.rs",
@@ -120,6 +122,7 @@ pub(crate) const DAYS: [Day; 7] = [
             "balance/mod.rs",
             "balance/pool.rs",
             "balance/select.rs",
+            "balance/start.rs",
         ],
         changed: &[],
     },
