@@ -7,6 +7,7 @@
 //! day7-registry call     (--registry URL | --to ENDPOINT) [--timeout 5s] Arith.sum '{"num1":1,"num2":2}'   (- reads stdin)
 //! ```
 
+mod arith;
 mod cli;
 
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use cli::{Sleep, Sum, arith};
+use arith::{Sleep, Sum, arith};
 
 const LEASE: Duration = Duration::from_secs(1);
 

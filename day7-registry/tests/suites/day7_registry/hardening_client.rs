@@ -53,7 +53,7 @@ fn a_registry_that_refuses_and_stalls_is_told_with_its_status() {
         let (result, _unfinished) = within("the status", asking).await;
         match result {
             Err(RegistryError::Status { status, text }) => {
-                assert_eq!((status, text.trim()), (503, "not now"))
+                assert_eq!((status, text.trim()), (503, "not now"));
             }
             other => panic!("expected the status, got {other:?}"),
         }
