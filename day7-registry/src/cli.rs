@@ -16,7 +16,7 @@ use day7_registry::{
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::arith::arith;
+use crate::arith;
 
 /// A registry, servers that register there, and calls that find them.
 #[derive(Parser)]

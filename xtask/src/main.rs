@@ -3,20 +3,11 @@
 //! The seven days are seven full copies of a growing program, and the difference between two of them
 //! is a lesson. Copies drift; these tools keep them from drifting.
 //!
-//! | command | what it does | in |
-//! |---|---|---|
-//! | `check [N]` | runs day N's suite and shows what is next | [`check`] |
-//! | `forward N` | carries a change made in day N into every later day | [`forward`] |
-//! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson, or an import breaks a layer | [`days`] |
-//! | `exercise N` | takes the bodies of day N's functions out, for a learner to write them | [`exercise`] |
-//! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
-//! | `prove` | tries out all exercises and labs, in a copy of the course | [`prove`] |
-//! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
+//! * [`course`]: the table of the seven days, their files, suites and chapters, and how they are built and run.
+//! * [`learner`]: `check`, `diff`, `exercise` and `lab`, which a learner uses.
+//! * [`author`]: `cargo xtask author …`, which keeps the course in order.
 //!
-//! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
-//! another day). [`tree`] holds a day's files in memory, [`checks`], [`layers`] and [`readme`] say what is
-//! wrong with them. [`suites`] reads the suites, [`runner`] builds and runs them. [`strip`] takes the bodies of functions
-//! out, [`variants`] gives them several. [`term`] writes what people read.
+//! Read [`course`] first, then [`course::carry`] (what a day's text reads like in another day).
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -26,34 +17,15 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, value_parser};
 
 #[macro_use]
-mod term; // first, as its macros are known only below
+mod course; // first, as its macros are known only below
 
-mod carry;
-mod chapter;
-mod check;
-mod checks;
-mod course;
-mod days;
-mod done;
-mod exercise;
-mod failures;
-mod forward;
-mod git;
-mod lab;
-mod layers;
-mod prove;
-mod prove_exercises;
-mod prove_labs;
-mod prove_steps;
-mod readme;
-mod report;
-mod runner;
-mod scratch;
-mod soak;
-mod strip;
-mod suites;
-mod tree;
-mod variants;
+mod author;
+mod learner;
+
+use author::{days, forward, prove, soak};
+use course::Day;
+use learner::exercise::{self, Part};
+use learner::{check, diff, lab};
 
 /// The course's own tools.
 #[derive(Parser)]
@@ -65,22 +37,6 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry a change made in day N into every later day, by a three-way merge
-    ///
-    /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
-    /// in the text becomes the later day's. Conflicts are left in the files with markers, and the exit code
-    /// is 1. Each day's README.md and src/main.rs are its own and stay behind.
-    Forward {
-        /// The day that was changed
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=6))]
-        day: u8,
-        /// What the change is measured against: a commit, or a tree such as `git write-tree` prints
-        #[arg(long, value_name = "REV", default_value = "HEAD")]
-        base: String,
-        /// Carry README.md and src/main.rs too
-        #[arg(long)]
-        all: bool,
-    },
     /// Run the suite of day N, and show its steps, how far you are, and the first step to work on
     ///
     /// Without a day, all seven at a glance. A step is `ok`; `FAILED`, if it came to a wrong result; `HUNG`, if it
@@ -88,8 +44,8 @@ enum Command {
     /// passed, the suites of the days before are run as well. The exit code is 0 if all passed.
     Check {
         /// The day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: Option<u8>,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: Option<&'static Day>,
         /// Only this step, or only this stage, by its name
         #[arg(value_name = "STEP")]
         only: Option<String>,
@@ -100,35 +56,34 @@ enum Command {
         #[arg(long, requires = "day")]
         watch: bool,
     },
-    /// Show each day against the day before, and fail where a diff is more than its lesson, or an import breaks a layer
-    Days {
-        /// Only this day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: Option<u8>,
-        /// Print the lesson itself: the diff of src/ and Cargo.toml, with the crate's name translated
-        #[arg(long, requires = "day")]
-        diff: bool,
+    /// Show what day N adds to the day before: the diff of src/ and Cargo.toml, with the crate's name translated
+    Diff {
+        /// The day
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
     },
     /// Turn day N into an exercise: the bodies of its new and changed functions become `todo!()`
     ///
-    /// It is done in place, in the day's crate; docs, signatures and types stay. git keeps the solution, so the
-    /// crate must have no uncommitted work. The message says how to see the solution, and how to get it back.
+    /// It is done in place, in the day's crate; docs, signatures and types stay, and functions of one or two lines. The
+    /// rest becomes the course's solution. git keeps what was there, so the crate must have no uncommitted work.
     Exercise {
         /// The day to do
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: u8,
-        /// Only this file of the day, such as client/mod.rs
-        #[arg(long, value_name = "FILE")]
-        only: Option<String>,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
+        /// Only this stage, such as frames; all other functions are given
+        #[arg(long, value_name = "NAME", conflicts_with = "all")]
+        stage: Option<String>,
+        /// The hardening stages, too
+        #[arg(long)]
+        all: bool,
     },
     /// List day N's "break it" labs, or put one into its crate: which test will fail, and why?
     ///
-    /// A lab is one small defect in one file. The file must have no uncommitted work, so that `git restore` heals
-    /// it.
+    /// A lab is one small defect in one file of the course's solution, so that is what must be there.
     Lab {
         /// The day
-        #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        day: u8,
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
         /// The lab's number in the list
         #[arg(value_name = "LAB")]
         number: Option<usize>,
@@ -136,27 +91,59 @@ enum Command {
         #[arg(long, requires = "number")]
         answer: bool,
     },
+    /// What keeps the course in order; a learner needs none of it
+    #[command(subcommand)]
+    Author(Author),
+}
+
+#[derive(Subcommand)]
+enum Author {
+    /// Show each day against the day before, and fail where a diff is more than its lesson, or an import breaks a layer
+    Days {
+        /// Only this day
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: Option<&'static Day>,
+    },
+    /// Carry a change made in day N into every later day, by a three-way merge
+    ///
+    /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
+    /// in the text becomes the later day's. Conflicts are left in the files with markers, and the exit code
+    /// is 1. Each day's README.md and src/main.rs are its own and stay behind.
+    Forward {
+        /// The day that was changed
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        day: &'static Day,
+        /// What the change is measured against: a commit, or a tree such as `git write-tree` prints
+        #[arg(long, value_name = "REV", default_value = "HEAD")]
+        base: String,
+        /// Carry README.md and src/main.rs too
+        #[arg(long)]
+        all: bool,
+    },
     /// Prove that every exercise fails its suite, and that every lab is caught
     ///
-    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; every test of
-    /// the day's own suite fails, none hangs; tests of earlier days fail only where the day changes a function.
-    /// Labs: with each of them the test that it names fails, and without them it passes.
+    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; a test that comes
+    /// to a `todo!()` fails there, and none hangs. Labs: with each of them the test that it names fails, and without
+    /// them it passes. What each stage asks for is in xtask/stages.toml.
     Prove {
         /// Only this day (may be given again)
-        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        days: Vec<u8>,
+        #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]
+        days: Vec<&'static Day>,
         /// Only the exercises
         #[arg(long, conflicts_with = "labs")]
         exercises: bool,
         /// Only the labs
         #[arg(long)]
         labs: bool,
-        /// With each lab run all of the day's suite, not only the test that the lab names
-        #[arg(long, conflicts_with = "exercises")]
+        /// Exercises with the hardening stages, and with each lab all of the day's suite, not only the test that it names
+        #[arg(long)]
         full: bool,
         /// List for each step the functions that it needs and no earlier step did
         #[arg(long, conflicts_with = "exercises")]
         steps: bool,
+        /// Write what each stage asks for into xtask/stages.toml, and do nothing else
+        #[arg(long, conflicts_with_all = ["exercises", "labs"])]
+        write_stages: bool,
     },
     /// Run every suite many times on a busy machine, and report failures and times
     Soak {
@@ -164,13 +151,10 @@ enum Command {
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..))]
         runs: u32,
         /// Only this day's suites (may be given again)
-        #[arg(long = "day", value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
-        days: Vec<u8>,
-        /// Keep every core busy with two spinning threads (the default)
-        #[arg(long, overrides_with = "no_load")]
-        load: bool,
-        /// Run on the machine as it is
-        #[arg(long, overrides_with = "load")]
+        #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]
+        days: Vec<&'static Day>,
+        /// Run on the machine as it is, and not with two spinning threads a core
+        #[arg(long)]
         no_load: bool,
     },
 }
@@ -192,25 +176,30 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::Check { day: None, .. } => check::all(&root),
         Command::Check { day: Some(day), only, hint, watch } => {
-            let wanted = check::Wanted { day: course::day(day)?, only: only.as_deref(), hint };
+            let wanted = check::Wanted { day, only: only.as_deref(), hint };
             if watch { check::watch(&root, wanted) } else { check::day(&root, wanted) }
         }
-        Command::Forward { day, base, all } => forward::run(&root, course::day(day)?, &base, all),
-        Command::Days { day: Some(day), diff: true } => days::diff(&root, course::day(day)?),
-        Command::Days { day, diff: _ } => days::run(&root, day),
-        Command::Exercise { day, only } => exercise::run(&root, course::day(day)?, only.as_deref()),
-        Command::Lab { day, number: None, answer: _ } => lab::list(&root, course::day(day)?),
-        Command::Lab { day, number: Some(number), answer: true } => {
-            lab::answer(&root, course::day(day)?, number)
+        Command::Diff { day } => diff::run(&root, day),
+        Command::Exercise { day, stage, all } => {
+            let core = if all { Part::All } else { Part::Core };
+            exercise::run(&root, day, stage.as_deref().map_or(core, Part::Stage))
         }
-        Command::Lab { day, number: Some(number), answer: false } => {
-            lab::apply(&root, course::day(day)?, number)
-        }
-        Command::Prove { days, exercises, labs, full, steps } => {
-            let wanted = prove::Wanted { exercises: !labs, labs: !exercises, full, steps };
+        Command::Lab { day, number: None, answer: _ } => lab::list(&root, day),
+        Command::Lab { day, number: Some(number), answer: true } => lab::answer(&root, day, number),
+        Command::Lab { day, number: Some(number), answer: false } => lab::apply(&root, day, number),
+        Command::Author(Author::Days { day }) => days::run(&root, day),
+        Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
+        Command::Author(Author::Prove { days, exercises, labs, full, steps, write_stages }) => {
+            let wanted = prove::Wanted {
+                exercises: !labs && !write_stages,
+                labs: !exercises,
+                full,
+                steps,
+                write_stages,
+            };
             prove::run(&root, &days, wanted)
         }
-        Command::Soak { runs, days, load: _, no_load } => soak::run(&root, runs, &days, !no_load),
+        Command::Author(Author::Soak { runs, days, no_load }) => soak::run(&root, runs, &days, !no_load),
     }
 }
 

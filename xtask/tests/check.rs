@@ -134,27 +134,38 @@ fn after_the_last_step_it_says_what_is_left() {
     // The course's own solution leaves nothing to do.
     let ran = course.xtask(&["check", "2"]);
     assert!(ran.ok && !ran.text.contains("git diff"), "{}", ran.text);
-    let more = "See also cargo run -p day2-client (the day's demo) and cargo xtask lab 2 (small defects, for you to find).\n";
+    let more = "See also cargo run -p day2-client (the day's demo) and cargo xtask lab 2 (small defects in the course's solution).\n";
     assert!(ran.text.contains(&format!("\n\n{more}")), "{}", ran.text);
 
     let own = LIB.replace("2 * n", "n + n").replacen('\n', "\n#![allow(unused)] // for the exercise\n", 1);
     course.write("day2-client/src/lib.rs", &own);
-    let ran = course.xtask(&["check", "2"]);
-    assert!(ran.ok && ran.says(&["day2-client/src/lib.rs:2", "take that line out"]), "{}", ran.text);
-    assert!(ran.says(&["git diff -R day2-client/src ", "the course's solution"]), "{}", ran.text);
-    assert!(ran.says(&["  cargo run -p day2-client "]), "{}", ran.text);
-    assert!(ran.says(&["  cargo xtask lab 2 "]), "{}", ran.text);
-
-    // Who has committed still finds the solution in what was cloned.
-    course.git(&["branch", "course"]);
-    course.git(&["branch", "--quiet", "--set-upstream-to=course"]);
-    course.commit();
-    let commit = course.git(&["rev-parse", "--short", "course"]);
+    let commit = course.git(&["rev-parse", "--short", "HEAD"]);
     let compare = format!("git diff -R {} day2-client/src", commit.trim());
-    let ran = course.xtask(&["check", "2"]);
-    assert!(ran.ok && ran.says(&[&compare]), "{}", ran.text);
+    // Also when it is committed, with and without what tells that it was an exercise.
+    for text in [own.clone(), own.clone(), LIB.replace("2 * n", "n + n")] {
+        course.write("day2-client/src/lib.rs", &text);
+        let ran = course.xtask(&["check", "2"]);
+        let told = ran.says(&["day2-client/src/lib.rs:2", "take that line out"]);
+        assert!(ran.ok && told == text.contains("allow"), "{}", ran.text);
+        assert!(ran.says(&[&compare, "the course's solution"]), "{}", ran.text);
+        assert!(ran.says(&["  cargo run -p day2-client "]), "{}", ran.text);
+        assert!(ran.says(&["  cargo xtask lab 2 "]), "{}", ran.text);
+        course.commit();
+    }
     let diff = course.git(&compare.split(' ').skip(1).collect::<Vec<_>>());
     assert!(diff.contains("\n-    n + n\n+    2 * n\n"), "{diff}");
+
+    // Who has committed only what is done still finds the solution in what was cloned.
+    let course = self::course();
+    course.write(".gitignore", "target\n");
+    course.commit();
+    course.git(&["branch", "course"]);
+    course.git(&["branch", "--quiet", "--set-upstream-to=course"]);
+    course.write("day2-client/src/lib.rs", &LIB.replace("2 * n", "n + n"));
+    course.commit();
+    let commit = course.git(&["rev-parse", "--short", "course"]);
+    let ran = course.xtask(&["check", "2"]);
+    assert!(ran.ok && ran.says(&[&format!("git diff -R {} ", commit.trim())]), "{}", ran.text);
 
     course.write("day2-client/src/lib.rs", &own.replace("n + n", "todo!()"));
     let ran = course.xtask(&["check", "2"]);
@@ -182,7 +193,8 @@ fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
     course.write_in(&DAYS[1..], "src/lib.rs", &lib.replace("n + n + 1", "n + n"));
     let ran = course.xtask(&["check", "2"]);
     assert_has(&ran, "The next step: one_more");
-    assert_has(&ran, "  reason   not yet implemented: day 2: next\n  place    day2-client/src/lib.rs:10");
+    assert_has(&ran, "  wants    The next number comes next.\n  write    next, at day2-client/src/lib.rs:10");
+    assert_has(&ran, "  Hint: one more.\n\nAdd --hint to read why.");
     assert!(ran.says(&["day2-client/README.md:9 The lost number."]), "{}", ran.text);
 
     let ran = course.xtask(&["check"]);
@@ -208,6 +220,35 @@ fn one_step_or_one_stage_is_run_by_its_name() {
         "{}",
         ran.text
     );
+}
+
+#[test]
+fn stages_say_what_is_left_and_what_is_next() {
+    let course = course();
+    let stage = |name: &str, function: &str| {
+        format!(
+            "[[stage]]\nday = 2\nname = \"{name}\"\nminutes = 10\nfunctions = [\"src/lib.rs: {function}\"]\n"
+        )
+    };
+    course.write("xtask/stages.toml", &(stage("numbers", "next") + &stage("the_end", "double")));
+    let todo = LIB.replace("2 * n", "todo!(\"day 2: double\")");
+    course.write_in(&DAYS[1..], "src/lib.rs", &todo.replace("n + 1", "todo!(\"day 2: next\")"));
+    let ran = course.xtask(&["check", "2", "numbers"]);
+    assert!(ran.says(&["stage 1 of 2, numbers: 0 of 2, 1 function left, about 10 min"]), "{}", ran.text);
+
+    let numbers = NUMBERS.replace("CRATE::double(2)", "CRATE::next(3)").replace("two_and_two", "four");
+    course.suite(&DAYS[1..], "day2_client", &[("numbers", &numbers), ("the_end", THE_END)]);
+    course.write_in(&DAYS[1..], "src/lib.rs", &todo);
+    let next = "Stage 1 of 2, numbers, is done. Now stage 2 of 2, the_end: 1 function, about 10 min.";
+    for args in [&["check", "2"][..], &["check", "2", "numbers"]] {
+        let ran = course.xtask(args);
+        assert!(ran.says(&[next]), "{args:?}: {}", ran.text);
+    }
+    // A stage that is given may be an exercise, too.
+    course.write_in(&DAYS[1..], "src/lib.rs", LIB);
+    let ran = course.xtask(&["check", "2", "numbers"]);
+    assert!(ran.ok && ran.says(&["numbers, is done", "exercise 2 --stage the_end"]), "{}", ran.text);
+    assert!(course.xtask(&["check", "2", "the_end"]).says(&["Stage 2 of 2, the_end, is done."]));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cargo xtask days`: a course that is in order, and then each thing that can be wrong with it.
+//! `cargo xtask author days`: a course that is in order, and then each thing that can be wrong with it.
 
 mod scratch;
 
@@ -48,7 +48,7 @@ fn assert_only_failure(ran: &Ran, words: &[&str]) {
 
 #[test]
 fn a_course_in_order_passes_and_days_not_written_yet_are_skipped() {
-    let ran = course().xtask(&["days"]);
+    let ran = course().xtask(&["author", "days"]);
     assert!(ran.ok, "{}", ran.text);
     // New, changed, same; lines in src/ without main.rs; all lines.
     assert!(ran.says(&["day2-client", " 3 ", " 3 ", " 6 ", "+2     -0", "+11     -0"]), "{}", ran.text);
@@ -61,15 +61,15 @@ fn a_course_in_order_passes_and_days_not_written_yet_are_skipped() {
 #[test]
 fn one_day_is_shown_alone() {
     let course = course();
-    let ran = course.xtask(&["days", "2"]);
+    let ran = course.xtask(&["author", "days", "2"]);
     assert!(ran.ok && ran.says(&["day2-client"]) && !ran.says(&["day1-codec"]), "{}", ran.text);
-    let ran = course.xtask(&["days", "3"]);
+    let ran = course.xtask(&["author", "days", "3"]);
     assert!(!ran.ok && ran.says(&["day 3 cannot be shown", "does not exist"]), "{}", ran.text);
 }
 
 #[test]
 fn the_diff_is_the_lesson_without_the_name() {
-    let ran = course().xtask(&["days", "2", "--diff"]);
+    let ran = course().xtask(&["diff", "2"]);
     assert!(ran.ok, "{}", ran.text);
     assert!(ran.says(&["+pub mod client;"]) && ran.says(&["+//! The client."]), "{}", ran.text);
     for silent in ["frame.rs", "main.rs", "Cargo.toml", "tests/"] {
@@ -80,7 +80,7 @@ fn the_diff_is_the_lesson_without_the_name() {
 #[test]
 fn it_ends_quietly_when_nobody_reads_on() {
     let course = course();
-    for args in [&["days"][..], &["days", "2"], &["days", "2", "--diff"]] {
+    for args in [&["author", "days"][..], &["author", "days", "2"], &["diff", "2"]] {
         assert_eq!(course.xtask_unread(args), "", "{args:?}");
     }
 }
@@ -92,7 +92,7 @@ fn a_file_that_the_day_does_not_teach_may_not_differ() {
     let row = "| `src/client/mod.rs` | new | calls |\n| `src/wire/codec.rs` | changed | no |\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{row}"));
     assert_only_failure(
-        &course.xtask(&["days"]),
+        &course.xtask(&["author", "days"]),
         &["day2-client/src/wire/codec.rs", "day 2 does not teach it"],
     );
 }
@@ -103,7 +103,7 @@ fn a_file_that_is_not_in_the_course_table_may_not_be_new() {
     course.write("day2-client/src/extra.rs", "");
     let rows = "| `src/client/mod.rs` | new | calls |\n| `src/extra.rs` | new | no |\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/extra.rs", "course table"]);
+    assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/src/extra.rs", "course table"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_carried_suite_may_not_differ() {
     let course = course();
     course.write("day2-client/tests/suites/day1_codec/frames.rs", "use day2_client::{Client, Frame};\n");
     assert_only_failure(
-        &course.xtask(&["days"]),
+        &course.xtask(&["author", "days"]),
         &["day2-client/tests/suites/day1_codec/frames.rs", "carried"],
     );
 }
@@ -121,7 +121,7 @@ fn a_carried_suite_may_not_be_missing() {
     let course = course();
     course.remove("day2-client/tests/suites/day1_codec/frames.rs");
     assert_only_failure(
-        &course.xtask(&["days"]),
+        &course.xtask(&["author", "days"]),
         &["day2-client/tests/suites/day1_codec/frames.rs", "only add"],
     );
 }
@@ -131,7 +131,7 @@ fn shared_test_helpers_may_not_change() {
     let course = course();
     course.write("day2-client/tests/suites/support/deadline.rs", "pub fn within(_: u8) {}\n");
     assert_only_failure(
-        &course.xtask(&["days"]),
+        &course.xtask(&["author", "days"]),
         &["day2-client/tests/suites/support/deadline.rs", "carried"],
     );
 }
@@ -141,7 +141,7 @@ fn the_helpers_module_may_only_gain_lines() {
     let course = course();
     course.write("day2-client/tests/suites/support/mod.rs", "pub fn one() {}\n\npub fn three() {}\n");
     assert_only_failure(
-        &course.xtask(&["days"]),
+        &course.xtask(&["author", "days"]),
         &["day2-client/tests/suites/support/mod.rs", "only gain lines"],
     );
 }
@@ -150,7 +150,7 @@ fn the_helpers_module_may_only_gain_lines() {
 fn a_source_file_may_not_go_away() {
     let course = course();
     course.remove("day2-client/src/wire/codec.rs");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/wire/codec.rs", "only add"]);
+    assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/src/wire/codec.rs", "only add"]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_day_stands_on_no_other_crate() {
     ] {
         course.write("Cargo.toml", "[workspace]\n[workspace.dependencies]\nshared = { path = \"shared\" }\n");
         course.write("day2-client/Cargo.toml", &format!("{manifest}{dependency}\n"));
-        assert_only_failure(&course.xtask(&["days"]), &["day2-client/Cargo.toml", "another crate"]);
+        assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/Cargo.toml", "another crate"]);
     }
 }
 
@@ -184,12 +184,15 @@ fn the_readme_says_what_the_diff_says() {
         (&format!("{good}{good}"), ["src/client/mod.rs", "twice"]),
     ] {
         course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
-        assert_only_failure(&course.xtask(&["days"]), &[&["day2-client/README.md"][..], &words].concat());
+        assert_only_failure(
+            &course.xtask(&["author", "days"]),
+            &[&["day2-client/README.md"][..], &words].concat(),
+        );
     }
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{good}| `src/lib.rs` | changed | the map |\n"));
-    assert!(course.xtask(&["days"]).ok, "lib.rs may be listed");
+    assert!(course.xtask(&["author", "days"]).ok, "lib.rs may be listed");
     course.write_in(&DAYS[1..], "README.md", "# CRATE\n");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/README.md", "Files of today"]);
+    assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/README.md", "Files of today"]);
 }
 
 #[test]
@@ -198,7 +201,7 @@ fn the_course_says_how_much_each_day_is() {
     let table = "| day | idea | files | lines | tests |\n|---|---|---|---|---|\n\
                  | [1: `day1-codec`](x) | a | b | +2 | 0 |\n| [2: `day2-client`](x) | a | b | +2 | 0 |\n";
     course.write("README.md", table);
-    let ran = course.xtask(&["days"]);
+    let ran = course.xtask(&["author", "days"]);
     assert!(ran.ok, "{}", ran.text);
     for (from, to, words) in [
         ("| +2 | 0 |\n| [2", "| +3 | 0 |\n| [2", ["day1-codec is +2, not +3", ""]),
@@ -206,7 +209,7 @@ fn the_course_says_how_much_each_day_is() {
         ("| +2 | 0 |\n", "| +2 |\n", ["no row", "day1-codec"]),
     ] {
         course.write("README.md", &table.replacen(from, to, 1));
-        assert_only_failure(&course.xtask(&["days"]), &[&["README.md:"][..], &words].concat());
+        assert_only_failure(&course.xtask(&["author", "days"]), &[&["README.md:"][..], &words].concat());
     }
 }
 
@@ -214,9 +217,9 @@ fn the_course_says_how_much_each_day_is() {
 fn a_file_may_not_be_too_long() {
     let course = course();
     course.write_in(&DAYS, "src/wire/codec.rs", &"//\n".repeat(300));
-    assert!(course.xtask(&["days"]).ok);
+    assert!(course.xtask(&["author", "days"]).ok);
     course.write("day2-client/src/client/mod.rs", &"//\n".repeat(301));
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client/mod.rs", "301 lines"]);
+    assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/src/client/mod.rs", "301 lines"]);
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
     ] {
         course.write_in(&DAYS[1..], "README.md", &readme);
         course.suite(&DAYS[1..], "day2_client", &[("calls", &text)]);
-        let ran = course.xtask(&["days"]);
+        let ran = course.xtask(&["author", "days"]);
         match words {
             None => assert!(ran.ok, "{}", ran.text),
             Some(words) => assert_only_failure(&ran, &words),
@@ -246,5 +249,5 @@ fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
     let story = "\n## What goes wrong without it\n\n* **It is deaf.** `a_call` and `a_call_that_is_lost`\n";
     course.suite(&DAYS[1..], "day2_client", &[("calls", stage)]);
     course.write_in(&DAYS[1..], "README.md", &format!("{readme}{story}"));
-    assert_only_failure(&course.xtask(&["days"]), &["README.md", "a_call_that_is_lost"]);
+    assert_only_failure(&course.xtask(&["author", "days"]), &["README.md", "a_call_that_is_lost"]);
 }

@@ -10,11 +10,20 @@ const FRAME: &str = "\
 //! Frames, as in CRATE.
 
 pub fn read(len: usize) -> usize {
-    len // yesterday's
+    let twice = 2 * len; // yesterday's
+    let half = twice / 2;
+    half
 }
 
 pub fn same() -> &'static str {
-    \"CRATE\"
+    let name = \"CRATE\";
+    let name = name.trim();
+    name
+}
+
+pub fn short() -> usize {
+    // One or two lines are given.
+    2
 }
 ";
 
@@ -23,9 +32,41 @@ const CLIENT: &str = "\
 
 /// Calls.
 pub fn call() -> usize {
-    crate::frame::read(2)
+    let len = crate::frame::read(2);
+    let len = len.max(1);
+    len
+}
+
+/// Calls a hundred times.
+pub fn flood() -> usize {
+    let calls = (0..100).map(|_| call());
+    let sum = calls.sum();
+    sum
 }
 ";
+
+const CALL: &str = "    let len = crate::frame::read(2);\n    let len = len.max(1);\n    len\n";
+const FLOOD: &str = "    let calls = (0..100).map(|_| call());\n    let sum = calls.sum();\n    sum\n";
+
+const STAGES: &str = r#"
+[[stage]]
+day = 2
+name = "frames"
+minutes = 15
+functions = ["src/frame.rs: read"]
+
+[[stage]]
+day = 2
+name = "calls"
+minutes = 50
+functions = ["src/client.rs: call"]
+
+[[stage]]
+day = 2
+name = "hardening_floods"
+minutes = 30
+functions = ["src/client.rs: flood"]
+"#;
 
 /// Two days. The second adds `client.rs`, whose chapter comes first, and changes one function in `frame.rs`.
 fn course() -> Course {
@@ -43,6 +84,7 @@ fn course() -> Course {
     let rows = "| `src/client.rs` | new | |\n| `src/frame.rs` | changed | |\n";
     let table = format!("## Files of today\n\n| file | | |\n|---|---|---|\n{rows}");
     course.write("day2-client/README.md", &table);
+    course.write("xtask/stages.toml", STAGES);
     course.commit();
     course
 }
@@ -61,87 +103,118 @@ fn exercise(course: &Course, args: &[&str]) -> Ran {
     ran
 }
 
+/// These functions of a text are to be written.
+fn without(text: &str, functions: &[(&str, &str)]) -> String {
+    functions.iter().fold(text.to_owned(), |text, (body, name)| {
+        assert!(text.contains(body), "{body} is not in\n{text}");
+        text.replacen(body, &format!("    todo!(\"day 2: {name}\")\n"), 1)
+    })
+}
+
 #[test]
-fn what_is_new_or_changed_is_to_be_written_and_the_rest_stays() {
+fn the_core_is_to_be_written_and_the_rest_is_given() {
     let course = course();
     let ran = exercise(&course, &["2"]);
-    let client = CLIENT.replace("crate::frame::read(2)", "todo!(\"day 2: call\")");
-    assert_eq!(course.read("day2-client/src/client.rs"), client);
-    let frame = FRAME.replace("len // yesterday's", "todo!(\"day 2: read\")");
-    assert_eq!(course.read("day2-client/src/frame.rs"), frame.replace("CRATE", "day2_client"));
-    assert!(
-        course.read("day2-client/src/lib.rs").contains("//! Day 2.\n#![allow(unused)] // for the exercise")
-    );
+    assert_eq!(course.read("day2-client/src/client.rs"), without(CLIENT, &[(CALL, "call")]));
+    let frame = course.read("day2-client/src/frame.rs");
+    let read = "\
+pub fn read(len: usize) -> usize {
+    // Yesterday's body, to begin with:
+    //
+    //     let twice = 2 * len; // yesterday's
+    //     let half = twice / 2;
+    //     half
+    todo!(\"day 2: read\")
+}
+
+pub fn same() -> &'static str {
+    let name";
+    assert!(frame.contains(read), "{frame}");
+    assert!(frame.contains("are given.\n    2\n"), "{frame}");
+    let lib = course.read("day2-client/src/lib.rs");
+    assert!(lib.contains("//! Day 2.\n#![allow(unused)] // for the exercise"), "{lib}");
     assert_eq!(
         course.git(&["status", "--porcelain"]),
         " M day2-client/src/client.rs\n M day2-client/src/frame.rs\n M day2-client/src/lib.rs\n"
     );
 
-    // The files in the order of the chapter, and what comes next.
-    assert!(ran.says(&["day2-client", "2 functions", "2 files"]), "{}", ran.text);
-    let (client, frame) =
-        (ran.text.find("src/client.rs: 1\n    call\n"), ran.text.find("src/frame.rs: 1\n    ~read\n"));
-    assert!(client.is_some() && client < frame, "{}", ran.text);
-    assert!(ran.says(&["~", "day1-codec/src"]) && ran.says(&["cargo xtask check 2"]), "{}", ran.text);
+    // The stages with their functions and minutes, and what comes next.
+    assert!(ran.says(&["day2-client", "2 functions", "about 1 h 5 min"]), "{}", ran.text);
+    assert!(ran.says(&["Stage 1  frames: 1 function, about 15 min"]), "{}", ran.text);
+    assert!(ran.says(&["src/frame.rs", " ~read"]) && ran.says(&["src/client.rs", "  call"]), "{}", ran.text);
+    assert!(ran.says(&["cargo xtask check 2 "]) && ran.says(&["exercise 2 --all"]), "{}", ran.text);
+    assert!(!ran.text.contains("flood"), "{}", ran.text);
 }
 
 #[test]
-fn on_the_first_day_everything_is_new() {
+fn a_day_can_be_done_whole_or_stage_by_stage() {
+    let course = course();
+    let ran = exercise(&course, &["2", "--all"]);
+    assert!(ran.says(&["3 functions"]) && ran.says(&["Stage 3  hardening_floods"]), "{}", ran.text);
+    let both = without(CLIENT, &[(CALL, "call"), (FLOOD, "flood")]);
+    assert_eq!(course.read("day2-client/src/client.rs"), both);
+
+    // The next one begins from the solution again, whatever the learner has committed.
+    course.commit();
+    let ran = exercise(&course, &["2", "--stage", "hardening_floods"]);
+    assert!(ran.says(&["1 function,"]) && ran.says(&["check 2 hardening_floods"]), "{}", ran.text);
+    assert_eq!(course.read("day2-client/src/client.rs"), without(CLIENT, &[(FLOOD, "flood")]));
+    assert!(!course.read("day2-client/src/frame.rs").contains("todo!"));
+
+    course.commit();
+    assert_refused(&course, &["2", "--stage", "no"], &["no stage no", "frames, calls, hardening_floods"]);
+    assert_refused(&course, &["2", "--stage", "calls", "--all"], &["--stage"]);
+}
+
+#[test]
+fn a_day_that_is_not_in_the_table_is_one_stage() {
     let course = course();
     let ran = exercise(&course, &["1"]);
-    assert!(ran.says(&["2 functions", "1 file."]) && ran.says(&["read same"]), "{}", ran.text);
+    assert!(ran.says(&["2 functions", "about 10 min"]) && ran.says(&["  same"]), "{}", ran.text);
     assert!(!ran.says(&["~"]), "{}", ran.text);
-}
-
-#[test]
-fn git_shows_the_solution_and_gives_it_back() {
-    let course = course();
-    let ran = exercise(&course, &["2"]);
-    assert!(ran.says(&["git diff -R day2-client/src/client.rs"]), "{}", ran.text);
-    let diff = course.git(&["diff", "-R", "day2-client/src/client.rs"]);
-    assert!(diff.contains("\n-    todo!(\"day 2: call\")\n+    crate::frame::read(2)\n"), "{diff}");
-
-    assert!(ran.says(&["git restore day2-client"]), "{}", ran.text);
-    course.git(&["restore", "day2-client"]);
-    assert_eq!(course.git(&["status", "--porcelain"]), "");
-
-    // Also after a commit, with the revision that was told.
-    let ran = exercise(&course, &["2"]);
-    let told = ran.text.split("git restore --source ").nth(1).unwrap().lines().next().unwrap();
     course.commit();
-    course.git(&[&["restore", "--source"], &told.split(' ').collect::<Vec<_>>()[..]].concat());
-    assert_eq!(course.read("day2-client/src/client.rs"), CLIENT);
+    assert_refused(&course, &["1", "--stage", "frames"], &["no stage frames"]);
 }
 
 #[test]
-fn a_day_can_be_done_file_by_file() {
-    for name in ["client.rs", "src/client.rs"] {
-        let course = course();
-        let ran = exercise(&course, &["2", "--only", name]);
-        assert!(ran.says(&["1 function ", "1 file."]) && !ran.says(&["frame.rs"]), "{}", ran.text);
-        assert!(course.read("day2-client/src/client.rs").contains("todo!"));
-        assert!(!course.read("day2-client/src/frame.rs").contains("todo!"));
+fn git_shows_the_solution_and_gives_it_back_also_after_commits() {
+    let course = course();
+    let first = course.git(&["rev-parse", "--short", "HEAD"]);
+    let first = first.trim();
+    let ran = exercise(&course, &["2"]);
+    let compare = format!("git diff -R {first} day2-client");
+    assert!(ran.says(&[&compare]), "{}", ran.text);
+    let diff = course.git(&["diff", "-R", first, "day2-client/src/client.rs"]);
+    assert!(diff.contains("\n-    todo!(\"day 2: call\")\n+    let len ="), "{diff}");
+
+    // A commit of the exercise, and one of the learner's solution, in which nothing reminds of an exercise.
+    course.commit();
+    for (name, text) in [("client", CLIENT.replace("2", "1 + 1")), ("lib", "//! Day 2.\n".to_owned())] {
+        course.write(&format!("day2-client/src/{name}.rs"), &text);
     }
-    let all = "client.rs, frame.rs";
-    assert_refused(&course(), &["2", "--only", "no.rs"], &["day2-client/src/no.rs is not there", all]);
-    assert_refused(&course(), &["2", "--only", "lib.rs"], &["is given", all]);
+    course.commit();
+    let ran = exercise(&course, &["2"]);
+    let restore = format!("git restore --source {first} day2-client");
+    assert!(ran.says(&[&restore]), "{}", ran.text);
+    course.git(&restore.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(course.read("day2-client/src/client.rs"), CLIENT);
+    course.commit();
+
+    // A tag says it, if it is none of an exercise.
+    course.git(&["tag", "course", "HEAD~2"]);
+    assert!(exercise(&course, &["2"]).says(&[&compare]), "the tag is on a learner's commit");
+    course.git(&["restore", "."]);
+    course.git(&["tag", "--force", "course", first]);
+    assert!(exercise(&course, &["2"]).says(&[&compare]));
 }
 
 #[test]
 fn a_learners_own_yesterday_is_no_news_of_today() {
     let course = course();
     exercise(&course, &["1"]);
-    let of_course = |ran: &Ran| ran.says(&["    ~read"]) && !ran.text.contains("same");
-    let ran = exercise(&course, &["2"]);
-    assert!(of_course(&ran), "uncommitted:\n{}", ran.text);
-    course.git(&["restore", "day2-client"]);
-
-    // Committed, in a branch of what was cloned.
-    course.git(&["branch", "course"]);
-    course.git(&["branch", "--quiet", "--set-upstream-to=course"]);
     course.commit();
-    let ran = exercise(&course, &["2"]);
-    assert!(of_course(&ran), "committed:\n{}", ran.text);
+    let ran = exercise(&course, &["2", "--all"]);
+    assert!(ran.says(&[" ~read"]) && !ran.text.contains("same"), "{}", ran.text);
 }
 
 #[test]
@@ -151,7 +224,7 @@ fn work_that_git_does_not_hold_is_never_overwritten() {
     assert_refused(&course, &["2"], &[" M day2-client/src/client.rs"]);
     course.git(&["add", "--all"]);
     assert_refused(&course, &["2"], &["M  day2-client/src/client.rs"]);
-    assert_refused(&course, &["2", "--only", "frame.rs"], &["uncommitted work"]);
+    assert_refused(&course, &["2", "--stage", "frames"], &["uncommitted work"]);
     course.git(&["restore", "--staged", "--worktree", "day2-client"]);
     course.write("day2-client/src/mine.rs", "// mine\n");
     assert_refused(&course, &["2"], &["?? day2-client/src/mine.rs"]);
@@ -169,10 +242,10 @@ fn without_git_or_a_commit_there_is_no_answer_key() {
     let course = course();
     std::fs::remove_dir_all(course.path(".git")).unwrap();
     let ran = course.xtask(&["exercise", "2"]);
-    assert!(!ran.ok && ran.says(&["must be a git repository"]), "{}", ran.text);
+    assert!(!ran.ok && ran.says(&["this needs git", "clone it"]), "{}", ran.text);
     course.git(&["init", "--quiet"]);
     let ran = course.xtask(&["exercise", "2"]);
-    assert!(!ran.ok && ran.says(&["must be a git repository", "with a commit"]), "{}", ran.text);
+    assert!(!ran.ok && ran.says(&["this needs git", "with a commit"]), "{}", ran.text);
     assert_eq!(course.read("day2-client/src/client.rs"), CLIENT);
 }
 
@@ -181,8 +254,8 @@ fn a_day_that_is_not_there_or_is_done_is_no_exercise() {
     let course = course();
     assert_refused(&course, &["3"], &["day 3 does not exist"]);
     assert_refused(&course, &["8"], &["8"]);
-    course.remove("day2-client/src/client.rs");
-    course.write("day2-client/src/frame.rs", &FRAME.replace("CRATE", "day2_client"));
+    let frame = FRAME.replace("CRATE", "day2_client");
+    course.write("day2-client/src/frame.rs", &frame);
     course.commit();
-    assert_refused(&course, &["2"], &["day 2", "no function that is new or changed"]);
+    assert_refused(&course, &["2", "--stage", "frames"], &["no function to write"]);
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask forward`, in the order in which a change can meet a later day.
+//! `cargo xtask author forward`, in the order in which a change can meet a later day.
 
 mod scratch;
 
@@ -28,7 +28,7 @@ fn a_change_is_merged_with_the_later_days_own() {
     course.commit();
     course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u8)"));
 
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(ran.ok, "{}", ran.text);
     assert!(ran.says(&["day2-client", "src/frame.rs", "merged"]), "{}", ran.text);
     assert_eq!(course.read("day2-client/src/frame.rs"), course.read("day1-codec/src/frame.rs"));
@@ -45,9 +45,9 @@ fn running_it_twice_changes_nothing() {
     course.write("day1-codec/src/new.rs", "use day1_codec::New;\n");
     course.remove("day1-codec/tests/suites/day1_codec/a.rs");
 
-    assert!(course.xtask(&["forward", "1"]).ok);
+    assert!(course.xtask(&["author", "forward", "1"]).ok);
     let merged = course.read("day3-service/src/frame.rs");
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(ran.ok, "{}", ran.text);
     for file in ["src/frame.rs", "src/new.rs", "tests/suites/day1_codec/a.rs"] {
         assert!(ran.says(&["day3-service", file, "already there"]), "{}", ran.text);
@@ -69,7 +69,7 @@ fn running_it_twice_is_harmless_where_the_lines_are_alike() {
         course.commit();
         course.write("day1-codec/src/braces.txt", theirs);
         for _ in 0..2 {
-            let ran = course.xtask(&["forward", "1"]);
+            let ran = course.xtask(&["author", "forward", "1"]);
             assert!(ran.ok, "{}", ran.text);
             assert_eq!(course.read("day2-client/src/braces.txt"), merged);
         }
@@ -84,7 +84,7 @@ fn a_conflict_is_left_with_markers_after_everything_else_is_merged() {
     course.write("day1-codec/src/frame.rs", &FRAME.replace("two()", "two(n: u8)"));
     course.write("day1-codec/src/zebra.rs", "");
 
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(!ran.ok);
     assert!(ran.says(&["CONFLICT", "day2-client/src/frame.rs", "same lines"]), "{}", ran.text);
     assert!(ran.says(&["day2-client", "src/zebra.rs", "new"]), "{}", ran.text);
@@ -102,7 +102,7 @@ fn two(n: u8) {}
     assert!(marked.contains(expected), "{marked}");
 
     // Markers within markers would help nobody.
-    let again = course.xtask(&["forward", "1"]);
+    let again = course.xtask(&["author", "forward", "1"]);
     assert!(again.says(&["CONFLICT", "day2-client/src/frame.rs", "markers"]), "{}", again.text);
     assert_eq!(course.read("day2-client/src/frame.rs"), marked);
 }
@@ -117,7 +117,7 @@ fn the_crates_name_is_translated_and_a_suites_is_not() {
         "//! tests/suites/day2_client/a.rs\nuse day2_client::{A, Client};\n",
     );
 
-    let ran = course.xtask(&["forward", "2"]);
+    let ran = course.xtask(&["author", "forward", "2"]);
     assert!(ran.ok, "{}", ran.text);
     let expected = "//! tests/suites/day2_client/a.rs\nuse day3_service::{A, Client};\n";
     assert_eq!(course.read("day3-service/tests/suites/day2_client/a.rs"), expected);
@@ -136,7 +136,7 @@ fn a_line_that_the_longer_name_makes_too_long_is_laid_out_anew() {
     assert!(line.len() < 110 && line.len() > 103, "{}", line.len());
     course.write("day5-http/tests/suites/day5_http/a.rs", &line);
 
-    assert!(course.xtask(&["forward", "5"]).ok);
+    assert!(course.xtask(&["author", "forward", "5"]).ok);
     let expected = format!("use day6_loadbalance::{{\n    {names},\n}};\n");
     assert_eq!(course.read("day6-loadbalance/tests/suites/day5_http/a.rs"), expected);
 }
@@ -148,7 +148,7 @@ fn days_that_are_not_laid_out_yet_are_merged_as_they_are() {
     course.commit();
     course.write("day1-codec/src/rough.rs", "fn main(){day1_codec::walk()}\n");
 
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(ran.ok, "{}", ran.text);
     assert_eq!(course.read("day3-service/src/rough.rs"), "fn main(){day3_service::walk()}\n");
 }
@@ -160,7 +160,7 @@ fn a_new_file_does_not_overwrite_another_one() {
     course.write("day3-service/src/new.rs", "fn new() {}\n");
     course.write("day1-codec/src/new.rs", "fn new() {}\n");
 
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(!ran.ok);
     assert!(ran.says(&["CONFLICT", "day2-client/src/new.rs", "new in both days"]), "{}", ran.text);
     assert!(ran.says(&["day3-service", "src/new.rs", "already there"]), "{}", ran.text);
@@ -174,7 +174,7 @@ fn a_deleted_file_goes_unless_a_later_day_has_changed_it() {
     course.commit();
     course.remove("day1-codec/src/frame.rs");
 
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(!ran.ok);
     assert!(ran.says(&["day2-client", "src/frame.rs", "deleted"]), "{}", ran.text);
     assert!(!course.path("day2-client/src/frame.rs").exists());
@@ -186,10 +186,10 @@ fn a_deleted_file_goes_unless_a_later_day_has_changed_it() {
 fn chapter_and_demo_stay_behind_unless_asked_for() {
     let course = course();
     course.write("day1-codec/src/main.rs", "fn main() { day1_codec::walk() }\n");
-    let ran = course.xtask(&["forward", "1"]);
+    let ran = course.xtask(&["author", "forward", "1"]);
     assert!(ran.ok && ran.says(&["nothing has changed"]), "{}", ran.text);
 
-    assert!(course.xtask(&["forward", "1", "--all"]).ok);
+    assert!(course.xtask(&["author", "forward", "1", "--all"]).ok);
     assert!(course.read("day3-service/src/main.rs").contains("day3_service::walk()"));
 }
 
@@ -198,9 +198,9 @@ fn a_committed_change_is_carried_from_an_older_base() {
     let course = course();
     course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u8)"));
     course.commit();
-    assert!(course.xtask(&["forward", "1"]).says(&["nothing has changed"]));
+    assert!(course.xtask(&["author", "forward", "1"]).says(&["nothing has changed"]));
 
-    assert!(course.xtask(&["forward", "1", "--base", "HEAD~1"]).ok);
+    assert!(course.xtask(&["author", "forward", "1", "--base", "HEAD~1"]).ok);
     assert!(course.read("day3-service/src/frame.rs").contains("one(n: u8)"));
 }
 
@@ -208,12 +208,12 @@ fn a_committed_change_is_carried_from_an_older_base() {
 fn a_second_change_to_the_same_lines_is_carried_from_a_snapshot_of_the_index() {
     let course = course();
     course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u8)"));
-    assert!(course.xtask(&["forward", "1"]).ok);
+    assert!(course.xtask(&["author", "forward", "1"]).ok);
     course.git(&["add", "--all"]);
     let snapshot = course.git(&["write-tree"]);
 
     course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u16)"));
-    assert!(course.xtask(&["forward", "1", "--base", snapshot.trim()]).ok);
+    assert!(course.xtask(&["author", "forward", "1", "--base", snapshot.trim()]).ok);
     assert!(course.read("day3-service/src/frame.rs").contains("one(n: u16)"));
 }
 
@@ -221,12 +221,33 @@ fn a_second_change_to_the_same_lines_is_carried_from_a_snapshot_of_the_index() {
 fn what_cannot_be_is_refused_in_words() {
     let course = course();
     for (args, words) in [
-        (&["forward", "7"][..], &["7", "1..=6"][..]),
-        (&["forward", "0"], &["0", "1..=6"]),
-        (&["forward", "5"], &["day 5 does not exist", "day5-http"]),
-        (&["forward", "1", "--base", "nowhere"], &["no such revision", "nowhere"]),
+        (&["author", "forward", "7"][..], &["day 7 is the last"][..]),
+        (&["author", "forward", "0"], &["0", "the days are 1 to 7"]),
+        (&["author", "forward", "5"], &["day 5 does not exist", "day5-http"]),
+        (&["author", "forward", "1", "--base", "nowhere"], &["no such revision", "nowhere"]),
     ] {
         let ran = course.xtask(args);
         assert!(!ran.ok && ran.says(words), "{args:?}: {}", ran.text);
     }
+}
+
+#[test]
+fn a_learners_tree_is_refused() {
+    for text in ["fn f() {\n    todo!(\"day 2: f\")\n}\n", "#![allow(unused)] // for the exercise\n"] {
+        let course = course();
+        course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u8)"));
+        course.write("day2-client/src/lib.rs", text);
+        let ran = course.xtask(&["author", "forward", "1"]);
+        assert!(!ran.ok && ran.says(&["day2-client/src/lib.rs:", "belongs to an exercise"]), "{}", ran.text);
+        assert_eq!(course.read("day2-client/src/frame.rs"), FRAME);
+    }
+}
+
+#[test]
+fn without_git_there_is_one_clear_sentence() {
+    let course = course();
+    std::fs::remove_dir_all(course.path(".git")).unwrap();
+    let ran = course.xtask(&["author", "forward", "1"]);
+    assert!(!ran.ok && ran.says(&["this needs git", "clone it"]), "{}", ran.text);
+    assert_eq!(ran.text.lines().count(), 1, "{}", ran.text);
 }

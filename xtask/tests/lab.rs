@@ -74,8 +74,8 @@ fn a_lab_is_put_in_and_asks_and_git_takes_it_out() {
     assert!(!ran.text.contains("a_frame_is_its_length") && !ran.text.contains("note:"), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME.replace("put_u32", "put_u32_le"));
 
-    assert!(ran.says(&["git restore day1-codec/src/frame.rs"]), "{}", ran.text);
-    course.git(&["restore", "day1-codec/src/frame.rs"]);
+    let heal = ran.text.lines().find_map(|line| line.split_once("git ")?.1.strip_suffix("    heals it"));
+    course.git(&heal.unwrap_or_else(|| panic!("{}", ran.text)).split(' ').collect::<Vec<_>>());
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME);
 }
 
@@ -95,52 +95,51 @@ fn the_answer_names_the_test_and_the_reason_and_changes_nothing() {
 }
 
 #[test]
-fn work_that_is_not_committed_is_not_touched() {
+fn only_the_courses_solution_is_broken_and_it_is_said_how_to_get_it() {
     let course = course();
-    course.write("day1-codec/src/frame.rs", "// mine\n");
-    let ran = course.xtask(&["lab", "1", "1"]);
-    assert!(!ran.ok && ran.says(&["day1-codec/src/frame.rs", "not committed"]), "{}", ran.text);
-    assert!(ran.says(&["git restore day1-codec/src/frame.rs"]), "{}", ran.text);
-    assert_eq!(course.read("day1-codec/src/frame.rs"), "// mine\n");
+    let first = course.git(&["rev-parse", "--short", "HEAD"]);
+    let restore = format!("git restore --source {} day1-codec", first.trim());
+    let lib = "pub mod frame;\n#![allow(unused)] // for the exercise\n";
+    for (file, text) in [("frame", "// mine\n"), ("lib", lib)] {
+        let file = format!("day1-codec/src/{file}.rs");
+        course.write(&file, text);
+        for _ in ["not committed", "committed"] {
+            let ran = course.xtask(&["lab", "1", "1"]);
+            assert!(!ran.ok && ran.says(&["not the course's solution", &restore]), "{}", ran.text);
+            assert!(!ran.text.contains("u32") && ran.text.lines().count() == 1, "{}", ran.text);
+            assert_eq!(course.read(&file), text);
+            course.write("day1-codec/src/lib.rs", lib);
+            course.commit();
+        }
+    }
+    // As it says; and one lab at a time.
+    course.git(&restore.split(' ').skip(1).collect::<Vec<_>>());
+    assert!(course.xtask(&["lab", "1", "1"]).ok);
+    let ran = course.xtask(&["lab", "1", "2"]);
+    assert!(!ran.ok && ran.says(&["another lab", &restore]), "{}", ran.text);
+}
 
-    course.git(&["restore", "."]);
-    course.write("day1-codec/src/lib.rs", "");
+#[test]
+fn without_git_there_is_one_clear_sentence() {
+    let course = course();
+    std::fs::remove_dir_all(course.path(".git")).unwrap();
     let ran = course.xtask(&["lab", "1", "1"]);
-    assert!(
-        ran.ok && ran.says(&["note:", "not committed"]) && ran.says(&["M", "src/lib.rs"]),
-        "{}",
-        ran.text
-    );
+    assert!(!ran.ok && ran.says(&["this needs git", "clone it"]), "{}", ran.text);
+    assert_eq!(ran.text.lines().count(), 1, "{}", ran.text);
 }
 
 #[test]
 fn a_lab_that_does_not_fit_changes_nothing() {
     let course = course();
     let ran = course.xtask(&["lab", "1", "3"]);
-    assert!(
-        !ran.ok && ran.says(&["lab 3 of day 1", "does not fit"]) && ran.says(&["2 times"]),
-        "{}",
-        ran.text
-    );
+    assert!(!ran.ok && ran.says(&["2 times"]), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME);
-
-    course.write("day1-codec/src/frame.rs", "");
-    course.commit();
-    let ran = course.xtask(&["lab", "1", "1"]);
-    assert!(!ran.ok && ran.says(&["lab 1 of day 1", "not the course's solution"]), "{}", ran.text);
-    assert!(ran.says(&["git log --oneline -- day1-codec"]), "{}", ran.text);
-
-    // As it says.
-    let first = course.git(&["rev-list", "--max-parents=0", "HEAD"]);
-    course.git(&["restore", "--source", first.trim(), "day1-codec"]);
-    course.commit();
-    assert!(course.xtask(&["lab", "1", "1"]).ok);
 }
 
 #[test]
 fn it_ends_quietly_when_nobody_reads_on() {
     let course = course();
-    for args in [&["lab", "1"][..], &["lab", "1", "1"], &["lab", "1", "1", "--answer"]] {
+    for args in [&["lab", "1"][..], &["lab", "1", "1", "--answer"], &["lab", "1", "1"]] {
         assert_eq!(course.xtask_unread(args), "", "{args:?}");
     }
 }
@@ -152,7 +151,7 @@ fn a_bad_number_is_told_what_is_accepted() {
         (&["lab", "1", "4"][..], "there are 1 to 3"),
         (&["lab", "1", "0"], "there are 1 to 3"),
         (&["lab", "1", "4", "--answer"], "there are 1 to 3"),
-        (&["lab", "8"], "1..=7"),
+        (&["lab", "8"], "the days are 1 to 7"),
         (&["lab", "2"], "xtask/labs/day2.toml"),
         (&["lab", "1", "--answer"], "<LAB>"),
     ] {

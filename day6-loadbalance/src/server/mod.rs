@@ -90,8 +90,9 @@ impl Server {
     }
 
     /// Lets large bodies of requests take so many bytes at once, on all connections together. A body of more
-    /// than [`LARGE_BODY_LEN`] is not read before there is room for it, and its request holds the room. Default:
-    /// [`DEFAULT_MAX_REQUEST_BYTES`].
+    /// than [`LARGE_BODY_LEN`] is not read before there is room for it, and its request holds the room. One that is
+    /// longer than all of the room is served alone. A call that finds no room within
+    /// [`BUDGET_TIMEOUT`](crate::BUDGET_TIMEOUT) is refused. Default: [`DEFAULT_MAX_REQUEST_BYTES`].
     pub fn max_request_bytes(mut self, bytes: usize) -> Server {
         self.settings.budget = Budget::new(bytes);
         self

@@ -8,13 +8,11 @@
 //!                      └─────┴─────────┴──────────┴────────┘ ◀── fail_all ───── the end of the connection
 //! ```
 //!
-//! Many calls share one connection, and replies come in any order; the `seq` says which call a reply belongs
-//! to. A request waits in its caller's entry until it is written. So entry and request appear in one step and
-//! leave in one: there is no entry without its request, and the request of a caller that has gone is not sent.
+//! Replies come in any order; the `seq` says which call a reply belongs to. A request waits in its caller's entry
+//! until it is written: there is no entry without its request, and the request of a caller that has gone is not sent.
 //!
-//! Each entry leaves the table exactly once: by its reply, at its deadline, because its caller went away, or
-//! because the connection ended. A guard owns it ([`Waiting`]), so it cannot stay behind. If its request was
-//! sent and there is no reply, a cancel follows.
+//! A guard ([`Waiting`]) owns each entry. It leaves exactly once: by its reply, at its deadline, with its caller, or
+//! with the connection. If its request was sent and there is no reply, a cancel follows.
 
 use std::collections::HashMap;
 use std::pin::Pin;

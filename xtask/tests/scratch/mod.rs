@@ -76,7 +76,7 @@ impl Course {
     pub(crate) fn commit(&self) {
         self.git(&["add", "--all"]);
         let who = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"];
-        self.git(&[&who[..], &["commit", "--quiet", "--no-verify", "-m", "."]].concat());
+        self.git(&[&who[..], &["commit", "--quiet", "--allow-empty", "--no-verify", "-m", "."]].concat());
     }
 
     /// What git prints.

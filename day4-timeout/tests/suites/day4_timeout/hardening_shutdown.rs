@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -24,7 +25,7 @@ use crate::support::peer::{Peer, call, client_hello, frame};
 use crate::support::slow::{
     Network, SECOND, call_header, cancel, millis, probe, serve_until, settle, takes, timed_out,
 };
-use crate::support::{run_paused, run_threads, within};
+use crate::support::{eventually, run_paused, run_threads, within};
 
 /// The grace period is kept also if a handler blocks its thread, at its first poll or later.
 ///
@@ -143,6 +144,7 @@ fn a_client_that_goes_on_talking_does_not_hold_up_a_shutdown() {
 /// A client that sends cancels as fast as they are read: a stream that is always ready.
 struct CancelFlood {
     unread: VecDeque<u8>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl AsyncRead for CancelFlood {
@@ -153,6 +155,7 @@ impl AsyncRead for CancelFlood {
     ) -> Poll<io::Result<()>> {
         while self.unread.len() < buf.remaining() {
             self.unread.extend(cancel(7));
+            self.sent.fetch_add(1, SeqCst);
         }
         let len = buf.remaining();
         self.unread.drain(..len).for_each(|byte| buf.put_slice(&[byte]));
@@ -184,10 +187,12 @@ impl AsyncWrite for CancelFlood {
 fn a_flood_of_cancels_does_not_hold_up_the_shutdown() {
     run_threads(async || {
         let (handler, _probe) = probe();
-        let flood = CancelFlood { unread: client_hello(&["application/json"]).into() };
+        let sent = Arc::<AtomicUsize>::default();
+        let flood =
+            CancelFlood { unread: client_hello(&["application/json"]).into(), sent: Arc::clone(&sent) };
         let listener = Script([Ok(flood)].into());
         let (stop, serving) = serve_until(Server::new(handler).grace_period(60 * SECOND), listener);
-        sleep(millis(20)).await; // the flood is under way; earlier is no harder
+        eventually("the flood is under way", || sent.load(SeqCst) > 10_000).await;
         stop.send(()).unwrap();
         within("the end of the server", serving).await.unwrap().unwrap();
     });
@@ -210,7 +215,7 @@ fn a_handler_can_learn_of_the_shutdown() {
         peer.send(&call("Test.poll", 1, json!(null))).await;
         assert_eq!(probe.started().await, 1);
         sleep(SECOND).await;
-        assert_eq!(probe.alive.load(std::sync::atomic::Ordering::SeqCst), 1, "not before");
+        assert_eq!(probe.alive.load(SeqCst), 1, "not before");
         stop.send(()).unwrap();
         assert_eq!(takes(Duration::ZERO, "the goaway", peer.read_message()).await.kind(), "goaway");
         assert_eq!(takes(Duration::ZERO, "the reply", peer.read_message()).await.value(), 1);

@@ -103,7 +103,7 @@ fn a_client_that_reads_evenly_over_tcp_is_served() {
     run(async || {
         const LEN: usize = 32 * 1024 * 1024;
         let (handler, _probe) = probe();
-        let server = start(Server::new(handler).write_timeout(SECOND)).await;
+        let server = start(Server::new(handler).write_timeout(2 * SECOND)).await;
         let mut peer = Peer::connect(server.addr).await;
         peer.handshake_json_with(json!({"max_body_len": 2 * LEN})).await;
         peer.send(&call("Test.big", 1, json!(LEN))).await;

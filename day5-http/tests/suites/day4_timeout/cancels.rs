@@ -1,9 +1,9 @@
 //! Cancels: a caller that gives up tells the server, and the handler stops.
 //!
 //! On the client's side write `give_up` and change `take_unsent` in `src/client/in_flight.rs`, and change
-//! `write_requests` in `src/client/connection.rs`. On the server's side change `Connection::receive`, `start` and
-//! `finish` in `src/server/connection.rs`; of `src/server/liveness.rs` write what notes something, and let `over` wait
-//! without an end at first.
+//! `write_requests` in `src/client/connection.rs`. On the server's side write
+//! `src/server/handlers.rs`, and change `receive`, `has_room`, `start` and `finish` in `src/server/connection.rs`; of
+//! `src/server/liveness.rs` write what notes something, and let `over` wait without an end at first.
 //!
 //! Chapter: The wire; What goes wrong without it
 

@@ -23,10 +23,11 @@ use crate::support::{arith, run, run_paused, serve_in_memory, start, within};
 
 const MIB: usize = 1024 * 1024;
 
-/// The reason for the end reaches a client that is in the middle of a long write, and replies that were due before.
+/// The reason for the end reaches a client that is in the middle of a long write, and replies that were due
+/// before.
 ///
-/// Such a peer writes all it has and only then reads. If the rest of its bytes are not taken, its write fails, and with
-/// it goes the message that says why.
+/// Such a peer writes all it has and only then reads. If the rest of its bytes are not taken, its write fails,
+/// and with it goes the message that says why.
 ///
 /// Hint: after the last message, read and throw away what comes.
 #[test]
@@ -48,7 +49,8 @@ fn the_last_message_reaches_a_client_in_the_middle_of_a_long_write() {
 
         // The same, but the server is in the middle of a long write as well.
         let (handler, _probe) = probe();
-        let (mut peer, _served) = peer_of(&Server::new(handler), 1024).await;
+        let server = Server::new(handler).grace_period(Duration::ZERO); // this is no shutdown
+        let (mut peer, _served) = peer_of(&server, 1024).await;
         let len = MAX_QUEUED_BYTES / 2; // not so much that the server stops reading
         peer.send(&[call("Test.big", 1, json!(len)), frame("no header")].concat()).await;
         let written = within("a long write after a broken frame", peer.io.write_all(&too_long)).await;
@@ -79,8 +81,8 @@ fn the_last_message_reaches_a_server_in_the_middle_of_a_long_write() {
 
 /// Over TCP, the last message is not taken back.
 ///
-/// A socket that is closed while bytes wait in it resets the connection, and the other side loses what it has not read
-/// yet.
+/// A socket that is closed while bytes wait in it resets the connection, and the other side loses what it has
+/// not read yet.
 ///
 /// Hint: end our side of the stream first, and close when the peer has ended its own.
 #[test]

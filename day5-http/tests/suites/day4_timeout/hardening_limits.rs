@@ -68,6 +68,8 @@ fn the_limits_of_a_client_are_in_force_by_default() {
 
 /// A handler has 60 s by default, and the calls in flight at a shutdown have 10 s.
 ///
+/// Most servers never set a limit of their own, so these are the ones that hold.
+///
 /// Hint: `Settings::default`.
 #[test]
 fn the_limits_of_a_server_are_in_force_by_default() {
@@ -92,6 +94,8 @@ fn the_limits_of_a_server_are_in_force_by_default() {
 }
 
 /// There is room for 256 MiB of large bodies by default: 32 of 8 MiB, and not for another.
+///
+/// The longest body and the number of calls are limits for one connection; the memory of a process is one for all.
 ///
 /// Hint: as above. The room is taken when a body is announced, so that nothing of it need be sent here.
 #[test]
@@ -219,8 +223,8 @@ fn the_smallest_settings_do_no_harm() {
 
 /// The largest and the smallest numbers in a peer's hello do no harm.
 ///
-/// They come from a stranger. 0 ms is a limit like any other: a handler that is ready at once is in time, and one that waits
-/// is not. 0 calls in flight would be a client that waits for ever.
+/// They come from a stranger. 0 ms is a limit like any other: a handler that is ready at once is in time, and
+/// one that waits is not. 0 calls in flight would be a client that never calls.
 ///
 /// Hint: check before you add, and clamp what becomes the size of something.
 #[test]

@@ -18,8 +18,8 @@ use crate::support::peer::{Peer, call};
 use crate::support::slow::{cancel, peer_of, probe, settle};
 use crate::support::{eventually, run, run_paused, serve_in_memory, within};
 
-/// A handler that leaves its work to a thread, as `Handler` recommends: the job holds the request, and ends when the
-/// test lets it.
+/// A handler that leaves its work to a thread, as `Handler` recommends: the job holds the request, and ends
+/// when the test lets it.
 struct Jobs {
     alive: Arc<AtomicUsize>,
     /// Dropping one lets its job end.
@@ -63,12 +63,14 @@ async fn expect_a_place(peer: &mut Peer<DuplexStream>, first_seq: u64) {
     }
 }
 
-/// A job that a cancelled handler has left behind in a thread keeps its place while it holds the request: more calls
-/// are refused, and there is room again when it has ended.
+/// A job that a cancelled handler has left behind in a thread keeps its place while it holds the request: more
+/// calls are refused, and there is room again when it has ended.
 ///
-/// `spawn_blocking` goes on after a cancel. In our first edition 97,365 jobs waited, with a limit of 10 handlers.
+/// `spawn_blocking` goes on after a cancel. In our first edition 97,365 jobs waited, with a limit of 10
+/// handlers.
 ///
-/// Hint: each request holds an `Arc` of what the connection's requests share: its count is the number of requests.
+/// Hint: each request holds an `Arc` of what the connection's requests share: its count is the number of
+/// requests.
 #[test]
 fn a_job_that_holds_its_request_keeps_a_place() {
     run(async || {
@@ -117,11 +119,12 @@ fn a_job_that_outlives_its_handlers_time_keeps_a_place() {
     });
 }
 
-/// "Call, cancel, call, cancel" as fast as it goes has no more handlers alive than the limit, and none of the calls is
-/// refused: a cancel gives its place back.
+/// "Call, cancel, call, cancel" as fast as it goes has no more handlers alive than the limit, and none of the
+/// calls is refused: a cancel gives its place back.
 ///
-/// Aborting is asking; the task is there until it has run once more. HTTP/2 servers had to learn this in 2023, under
-/// the name of "rapid reset". And a client that keeps to the limit, as ours does, must not be refused for it.
+/// Aborting is asking; the task is there until it has run once more. HTTP/2 servers had to learn this in 2023,
+/// under the name of "rapid reset". And a client that keeps to the limit, as ours does, must not be refused for
+/// it.
 ///
 /// Hint: while handlers that are cancelled take the places, do not read on.
 #[test]

@@ -34,11 +34,11 @@ fn expect_ping(peer: &mut Peer<DuplexStream>) -> impl Future<Output = RawMessage
     takes(5 * SECOND, "a ping", read)
 }
 
-/// A server that says nothing for 5 s while a call waits is sent a ping; after 5 s more the connection is given up:
-/// its calls fail, and it takes no new ones.
+/// A server that says nothing for 5 s while a call waits is sent a ping; after 5 s more the connection is given
+/// up: its calls fail, and it takes no new ones.
 ///
-/// A network that is cut says nothing at all. In our first edition one server of three, cut off without a FIN, lost
-/// 809 of 809 calls in 808 s, as small requests fit into the kernel's buffer and no write ever failed.
+/// A network that is cut says nothing at all. In our first edition one server of three, cut off without a FIN,
+/// lost 809 of 809 calls in 808 s, as small requests fit into the kernel's buffer and no write ever failed.
 ///
 /// Hint: `Silence` waits with the read, and knows two limits.
 #[test]
@@ -133,8 +133,8 @@ fn no_ping_is_sent_when_nothing_waits_or_the_server_talks() {
     });
 }
 
-/// Of the calls on a connection that is given up, those that were written may have run, and those that waited to be
-/// written have not.
+/// Of the calls on a connection that is given up, those that were written may have run, and those that waited
+/// to be written have not.
 ///
 /// Who knows that a call has not run sends it elsewhere at once.
 ///
@@ -155,7 +155,8 @@ fn a_call_that_was_not_written_to_a_silent_server_has_not_run() {
     });
 }
 
-/// The server answers a ping at once, whether or not calls are in flight, and in order with what is queued already.
+/// The server answers a ping at once, whether or not calls are in flight, and in order with what is queued
+/// already.
 ///
 /// A pong that overtakes replies, or waits for handlers, says nothing about the server.
 ///
@@ -186,11 +187,11 @@ fn the_server_answers_a_ping_in_its_turn() {
     });
 }
 
-/// The client answers a ping with a pong, idle or not; and a server that sends pings and does not read the answers costs
-/// it no memory.
+/// The client answers a ping with a pong, idle or not; and a server that sends pings and does not read the
+/// answers costs it no memory.
 ///
-/// The wire allows pings in both directions. A pong for each ping, kept until it can be written, is a queue without
-/// a limit.
+/// The wire allows pings in both directions. A pong for each ping, kept until it can be written, is a queue
+/// without a limit.
 ///
 /// Hint: one pong that waits is enough.
 #[test]

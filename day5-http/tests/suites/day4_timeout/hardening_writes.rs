@@ -20,7 +20,7 @@ use crate::support::{run, run_paused, start, within};
 
 /// A client that takes not one byte of its replies for 10 s is dropped, and its handlers go with it.
 ///
-/// One peer that does not read holds 65 tasks in GeeRPC, for ever.
+/// One peer that does not read holds 65 tasks in GeeRPC, as long as it likes.
 ///
 /// Hint: the write is the wait; the limit is on a step of it.
 #[test]
@@ -94,8 +94,8 @@ fn a_client_that_takes_a_few_bytes_now_and_then_is_served() {
 
 /// The same over TCP: a client that reads evenly is not dropped, however slowly the system says so.
 ///
-/// Linux reports a socket as writable when a third of its buffer is free, which may be megabytes. In our first edition
-/// a client that read 100 KiB/s evenly was dropped after 10 s, in the middle of its reply.
+/// Linux reports a socket as writable when a third of its buffer is free, which may be megabytes. In our first
+/// edition a client that read 100 KiB/s evenly was dropped after 10 s, in the middle of its reply.
 ///
 /// Hint: `TCP_NOTSENT_LOWAT`. This test takes some seconds of real time.
 #[test]
@@ -103,7 +103,7 @@ fn a_client_that_reads_evenly_over_tcp_is_served() {
     run(async || {
         const LEN: usize = 32 * 1024 * 1024;
         let (handler, _probe) = probe();
-        let server = start(Server::new(handler).write_timeout(SECOND)).await;
+        let server = start(Server::new(handler).write_timeout(2 * SECOND)).await;
         let mut peer = Peer::connect(server.addr).await;
         peer.handshake_json_with(json!({"max_body_len": 2 * LEN})).await;
         peer.send(&call("Test.big", 1, json!(LEN))).await;
@@ -125,8 +125,8 @@ fn a_client_that_reads_evenly_over_tcp_is_served() {
     });
 }
 
-/// A server that takes nothing of a write for 10 s is given up by the client, and one that takes a few bytes now and then
-/// is not.
+/// A server that takes nothing of a write for 10 s is given up by the client, and one that takes a few bytes
+/// now and then is not.
 ///
 /// The same limit, on the other side.
 ///
@@ -151,11 +151,12 @@ fn a_server_that_takes_a_few_bytes_now_and_then_is_not_given_up() {
     });
 }
 
-/// Calls that are started and dropped while the server does not read stop being accepted at some point; and when it
-/// reads again, every call that it gets is followed by its cancel, and those that were given up before are not sent.
+/// Calls that are started and dropped while the server does not read stop being accepted at some point; and
+/// when it reads again, every call that it gets is followed by its cancel, and those that were given up before
+/// are not sent.
 ///
-/// If a dropped call gave its place back while its messages wait to be written, they would pile up for as long as
-/// somebody tries again.
+/// If a dropped call gave its place back while its messages wait to be written, they would pile up for as long
+/// as callers try again.
 ///
 /// Hint: a call that was given up keeps its place until its cancel is about to be written.
 #[test]

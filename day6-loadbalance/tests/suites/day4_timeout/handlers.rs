@@ -2,7 +2,7 @@
 //!
 //! Write `Call::within` in `src/server/handler.rs`, `Server::handle_timeout` in `src/server/mod.rs` and
 //! `Options::handle_timeout` in `src/client/options.rs`. Change `Options::hello` there, `ClientHello::new` in
-//! `src/wire/handshake.rs`, and `serve` and `Connection::start` in `src/server/connection.rs`.
+//! `src/wire/handshake.rs`, `Handlers::spawn` in `src/server/handlers.rs`, and `serve` in `src/server/connection.rs`.
 //!
 //! Chapter: Limits; The wire
 

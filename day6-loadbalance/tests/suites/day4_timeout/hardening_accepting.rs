@@ -47,11 +47,11 @@ impl Listener for Failing {
     }
 }
 
-/// When accepting fails, the server tries again and again, soon at first and then once a second or so; the connections that
-/// it has go on meanwhile, and it serves new ones once accepting works.
+/// When accepting fails, the server tries again and again, soon at first and then once a second or so; the
+/// connections that it has go on meanwhile, and it serves new ones once accepting works.
 ///
-/// A process that has run out of file descriptors gets some back when a connection ends. A loop without a pause keeps a
-/// core busy until then, and one that gives up never serves again.
+/// A process that has run out of file descriptors gets some back when a connection ends. A loop without a pause
+/// keeps a core busy until then, and one that gives up never serves again.
 ///
 /// Hint: a pause that doubles, up to a limit, and is short again after a success.
 #[test]
@@ -100,11 +100,11 @@ fn a_shutdown_does_not_wait_for_a_pause_of_the_accept_loop() {
     });
 }
 
-/// With as many connections as a server may have, it accepts no more; a place that gets free is used at once, by the one that
-/// has waited longest.
+/// With as many connections as a server may have, it accepts no more; a place that gets free is used at once,
+/// by the one that has waited longest.
 ///
-/// A server that accepts everyone runs out of sockets and memory, and then serves no one. In the system's queue a newcomer
-/// costs nothing.
+/// A server that accepts without a limit runs out of sockets and memory, and then serves no client at all. In
+/// the system's queue a newcomer costs nothing.
 ///
 /// Hint: take a place first, and only then accept.
 #[test]
@@ -134,6 +134,8 @@ fn one_connection_too_many_waits_for_a_place() {
 }
 
 /// Over TCP a newcomer waits in the system's queue, and is served in its turn.
+///
+/// To its client it looks like a slow server, and its own limit for connecting ends the wait.
 ///
 /// Hint: nothing more to write.
 #[test]
@@ -195,7 +197,8 @@ fn a_server_has_a_limit_for_connections_by_default() {
     });
 }
 
-/// A server that waits for a place obeys the shutdown: it ends as any other, and the newcomer is not left waiting.
+/// A server that waits for a place obeys the shutdown: it ends as any other, and the newcomer is not left
+/// waiting.
 ///
 /// The wait for a place comes first in the loop, and lasts as long as the server is full: hours.
 ///
@@ -231,8 +234,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 /// A small message leaves at once, though the one before it is not acknowledged yet: on both sides.
 ///
-/// Nagle's algorithm keeps a small write back while another is under way, and the other side delays its acknowledgement
-/// by 40 ms, as it hopes to send it with an answer. Together they make a call 40 ms slower.
+/// Nagle's algorithm keeps a small write back while another is under way, and the other side delays its
+/// acknowledgement by 40 ms, as it hopes to send it with an answer. Together they make a call 40 ms slower.
 ///
 /// Hint: `TCP_NODELAY`, for what is connected and for what is accepted.
 #[test]

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -24,12 +25,12 @@ use crate::support::peer::{Peer, call, client_hello, frame};
 use crate::support::slow::{
     Network, SECOND, call_header, cancel, millis, probe, serve_until, settle, takes, timed_out,
 };
-use crate::support::{run_paused, run_threads, within};
+use crate::support::{eventually, run_paused, run_threads, within};
 
 /// The grace period is kept also if a handler blocks its thread, at its first poll or later.
 ///
-/// A task that blocks cannot be stopped, and must not be waited for. In our first edition a grace period of 200 ms took
-/// 3.9 s.
+/// A task that blocks cannot be stopped, and must not be waited for. In our first edition a grace period of 200
+/// ms took 3.9 s.
 ///
 /// Hint: a limit around the wait for connections, and another around the wait after they were aborted.
 #[test]
@@ -65,10 +66,11 @@ fn the_grace_period_is_kept_with_a_handler_that_blocks() {
     });
 }
 
-/// Clients that have no call in flight do not make an orderly shutdown an error, whatever they do or leave undone; and the
-/// grace period is kept.
+/// Clients that have no call in flight do not make an orderly shutdown an error, whatever they do or leave
+/// undone; and the grace period is kept.
 ///
-/// There are always idle clients, and peers that are slow, broken or not there any more. An error says that work was lost.
+/// There are always idle clients, and peers that are slow, broken or not there any more. An error says that
+/// work was lost.
 ///
 /// Hint: what a drain waits for is calls. Whatever else times out meanwhile is that connection's own affair.
 #[test]
@@ -109,7 +111,8 @@ fn clients_without_a_call_do_not_make_a_shutdown_an_error() {
     });
 }
 
-/// An idle client is waited for a moment, not for the whole grace period: also if it stays, and goes on talking.
+/// An idle client is waited for a moment, not for the whole grace period: also if it stays, and goes on
+/// talking.
 ///
 /// A wait that begins anew with every message is a wait for as long as the client likes.
 ///
@@ -141,6 +144,7 @@ fn a_client_that_goes_on_talking_does_not_hold_up_a_shutdown() {
 /// A client that sends cancels as fast as they are read: a stream that is always ready.
 struct CancelFlood {
     unread: VecDeque<u8>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl AsyncRead for CancelFlood {
@@ -151,6 +155,7 @@ impl AsyncRead for CancelFlood {
     ) -> Poll<io::Result<()>> {
         while self.unread.len() < buf.remaining() {
             self.unread.extend(cancel(7));
+            self.sent.fetch_add(1, SeqCst);
         }
         let len = buf.remaining();
         self.unread.drain(..len).for_each(|byte| buf.put_slice(&[byte]));
@@ -174,25 +179,27 @@ impl AsyncWrite for CancelFlood {
 
 /// A flood of cancels does not hold up the shutdown, and does not make it an error.
 ///
-/// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown up for
-/// its whole grace period.
+/// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown
+/// up for its whole grace period.
 ///
 /// Hint: after a slice of time everything else has its turn; and a message that is being read is no call.
 #[test]
 fn a_flood_of_cancels_does_not_hold_up_the_shutdown() {
     run_threads(async || {
         let (handler, _probe) = probe();
-        let flood = CancelFlood { unread: client_hello(&["application/json"]).into() };
+        let sent = Arc::<AtomicUsize>::default();
+        let flood =
+            CancelFlood { unread: client_hello(&["application/json"]).into(), sent: Arc::clone(&sent) };
         let listener = Script([Ok(flood)].into());
         let (stop, serving) = serve_until(Server::new(handler).grace_period(60 * SECOND), listener);
-        sleep(millis(20)).await; // the flood is under way; earlier is no harder
+        eventually("the flood is under way", || sent.load(SeqCst) > 10_000).await;
         stop.send(()).unwrap();
         within("the end of the server", serving).await.unwrap().unwrap();
     });
 }
 
-/// A handler can learn that the server shuts down, before it and after it has begun; a long poll that ends then has its
-/// reply sent, and the shutdown is orderly.
+/// A handler can learn that the server shuts down, before it and after it has begun; a long poll that ends then
+/// has its reply sent, and the shutdown is orderly.
 ///
 /// A long poll waits by design. Without a sign it holds up every shutdown until the grace period is over.
 ///
@@ -208,7 +215,7 @@ fn a_handler_can_learn_of_the_shutdown() {
         peer.send(&call("Test.poll", 1, json!(null))).await;
         assert_eq!(probe.started().await, 1);
         sleep(SECOND).await;
-        assert_eq!(probe.alive.load(std::sync::atomic::Ordering::SeqCst), 1, "not before");
+        assert_eq!(probe.alive.load(SeqCst), 1, "not before");
         stop.send(()).unwrap();
         assert_eq!(takes(Duration::ZERO, "the goaway", peer.read_message()).await.kind(), "goaway");
         assert_eq!(takes(Duration::ZERO, "the reply", peer.read_message()).await.value(), 1);
@@ -219,7 +226,8 @@ fn a_handler_can_learn_of_the_shutdown() {
 
 /// A call that is being sent when the server shuts down is waited for, and refused when it is complete.
 ///
-/// Its caller can send it elsewhere then. A connection that is cut instead leaves open whether the call has run.
+/// Its caller can send it elsewhere then. A connection that is cut instead leaves open whether the call has
+/// run.
 ///
 /// Hint: the grace period is for it as well; a header without its body is the begin of a call.
 #[test]

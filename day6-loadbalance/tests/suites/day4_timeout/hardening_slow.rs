@@ -18,13 +18,14 @@ use crate::support::slow::{
 };
 use crate::support::{run_paused, serve_in_memory, within};
 
-/// A client that stops inside a message, wherever that is, is dropped after 10 s and told why; the handlers of its
-/// other calls go with it.
+/// A client that stops inside a message, wherever that is, is dropped after 10 s and told why; the handlers of
+/// its other calls go with it.
 ///
-/// In our first edition 5,000 such peers were all held, and 250 that stopped one byte before the end of 8 MiB held
-/// 2 GB.
+/// In our first edition 5,000 such peers were all held, and 250 that stopped one byte before the end of 8 MiB
+/// held 2 GB.
 ///
-/// Hint: a message has begun when a byte of it has been read; so has one whose header is there and whose body is not.
+/// Hint: a message has begun when a byte of it has been read; so has one whose header is there and whose body
+/// is not.
 #[test]
 fn a_client_that_stops_inside_a_message_is_dropped() {
     let whole = call("Test.now", 2, json!("the body"));
@@ -72,11 +73,11 @@ fn a_message_that_drips_has_one_limit_for_all_of_it() {
     });
 }
 
-/// A client that is slow and steady is served, message after message, also if each begins in the bytes in which the
-/// last one ends.
+/// A client that is slow and steady is served, message after message, also if each begins in the bytes in which
+/// the last one ends.
 ///
-/// A limit must know a slow line from a hostile peer. The time of a message is its own: ten of them take ten times as
-/// long.
+/// A limit must know a slow line from a hostile peer. The time of a message is its own: ten of them take ten
+/// times as long.
 ///
 /// Hint: what has been read behind a message is the begin of the next.
 #[test]
@@ -152,10 +153,11 @@ fn a_busy_connection_is_not_idle() {
     });
 }
 
-/// A call that crosses the goaway of an idle connection is refused, so that its caller can send it again elsewhere.
+/// A call that crosses the goaway of an idle connection is refused, so that its caller can send it again
+/// elsewhere.
 ///
-/// The client may call in the very moment in which the server gives up waiting. An answer is missing otherwise, and
-/// nobody knows whether the call has run.
+/// The client may call in the very moment in which the server gives up waiting. An answer is missing otherwise,
+/// and its caller cannot know whether it has run.
 ///
 /// Hint: the connection stays for a moment after the goaway, for the client to end it.
 #[test]
@@ -195,6 +197,8 @@ fn our_own_idle_client_learns_of_the_end() {
 }
 
 /// The limits are the server's settings.
+///
+/// A line to the other side of the world needs more time, and a server that is short of memory gives less.
 ///
 /// Hint: `Server::read_timeout`, `message_timeout`, `idle_timeout`.
 #[test]

@@ -65,9 +65,7 @@ use crate::support::peer::{Peer, call, client_hello, frame, reply, reply_error, 
 #[cfg(target_os = "linux")]
 use crate::support::resident_kib;
 use crate::support::timeouts::{
-    Connector, Gauge, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
+    Connector, Probe, SECOND, assert_timeout, assert_took, cancel, client_of, millis, peer_of, probe,
     serve_until, settle,
 };
-use crate::support::{
-    STEP, alive_tasks, alone, eventually, poll_once, run, run_paused, run_threads, start, within,
-};
+use crate::support::{STEP, alive_tasks, alone, eventually, run, run_paused, run_threads, start, within};

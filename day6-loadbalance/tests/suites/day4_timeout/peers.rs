@@ -149,7 +149,7 @@ fn a_client_that_reads_slowly_is_served() {
 ///
 /// Hint: a limit for each step of a write.
 #[test]
-fn a_server_that_takes_nothing_is_given_up() {
+fn a_server_that_does_not_read_is_given_up() {
     run_paused(async || {
         let (io, other_end) = duplex(64);
         let options = json_only().write_timeout(2 * SECOND).call_timeout(Duration::MAX);

@@ -17,7 +17,7 @@
 //! ```text
 //!     git add --all; base=$(git write-tree)
 //!     (edit day 1)
-//!     cargo xtask forward 1 --base $base
+//!     cargo xtask author forward 1 --base $base
 //! ```
 
 use std::collections::BTreeSet;
@@ -26,9 +26,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::carry::{carry, translate};
+use crate::course::carry::{carry, translate};
 use crate::course::{DAYS, Day};
-use crate::git;
+use crate::course::{git, tree};
+use crate::learner::strip;
 
 /// Each day has its own chapter and its own demo.
 const OWN: [&str; 2] = ["README.md", "src/main.rs"];
@@ -57,9 +58,12 @@ struct Change {
 ///
 /// The day or the revision does not exist, or a file cannot be read or written.
 pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> {
-    if !day.exists(root) {
-        bail!("day {} does not exist: there is no {}/Cargo.toml", day.number, day.name);
+    if DAYS.iter().all(|later| later.number <= day.number) {
+        bail!("day {} is the last: there is no day to carry it into", day.number);
     }
+    day.must_exist(root)?;
+    git::require(root)?;
+    refuse_an_exercise(root)?;
     let tree = format!("{rev}^{{tree}}");
     let known = git::output(root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &tree])?;
     if !known.status.success() {
@@ -85,6 +89,21 @@ pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> 
         errln!("CONFLICT {conflict}");
     }
     Ok(conflicts.is_empty())
+}
+
+/// # Errors
+///
+/// This is a learner's tree: an exercise has been begun in it, and its `todo!()`s are no change of the course.
+fn refuse_an_exercise(root: &Path) -> Result<()> {
+    for day in DAYS.iter().filter(|day| day.exists(root)) {
+        if let Some(place) = strip::begun(&tree::read(root, day)?) {
+            bail!(
+                "{}/{place} belongs to an exercise: `forward` is for the course itself, and would carry it into other days",
+                day.name
+            );
+        }
+    }
+    Ok(())
 }
 
 impl Outcome {

@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::author::prove::scratch::Scratch;
+use crate::author::prove::steps;
+use crate::author::prove::variants::{self, Edit};
+use crate::author::prove::{Report, Wanted, build, run_all, tail};
+use crate::course::failures::{Finding, Step};
+use crate::course::runner::{Program, Verdict};
+use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
-use crate::failures::{Finding, Step};
-use crate::lab::{self, Lab};
-use crate::prove::{Report, build, run_all, tail};
-use crate::prove_steps;
-use crate::runner::{Program, Verdict};
-use crate::scratch::Scratch;
-use crate::suites;
-use crate::tree::{self, Tree};
-use crate::variants::{self, Edit};
+use crate::course::{stages, suites};
+use crate::learner::lab::{self, Lab};
 
 /// One lab of a day.
 struct Case<'a> {
@@ -36,15 +36,17 @@ impl Case<'_> {
     }
 }
 
-/// Tries out the labs of these days. With `full`, each of them on all of the day's suite.
+/// Tries out the labs of these days. With `full`, each of them on all of the day's suite; with `write_stages`, none
+/// of them, as only the steps are wanted.
 ///
 /// # Errors
 ///
 /// A file cannot be read or written, or a test program cannot be run.
-pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut Report) -> Result<()> {
+pub(crate) fn prove(root: &Path, days: &[&'static Day], wanted: Wanted, report: &mut Report) -> Result<()> {
     let mut loaded = Vec::new();
     for day in days {
-        match lab::load(root, day) {
+        let labs = if wanted.write_stages { Ok(Vec::new()) } else { lab::load(root, day) };
+        match labs {
             Ok(labs) => loaded.push((*day, labs)),
             Err(error) => report.wrong.push(format!("{error:#}")),
         }
@@ -57,9 +59,9 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
         report.rows.entry(day.number).or_default().labs = labs.len();
         let tree = bare(tree::read(root, day)?, day);
         let mut of_day = fitting(day, labs, &tree, report);
-        let functions = prove_steps::functions(root, day, &tree::read(root, day)?)?;
+        let functions = steps::functions(root, day, &tree::read(root, day)?)?;
         let mut combined = at_once(&tree, &mut of_day)?;
-        prove_steps::add_marks(&mut combined, &functions)?;
+        steps::add_marks(&mut combined, &functions)?;
         scratch.put(root, day, &combined)?;
         cases.extend(of_day);
         marked.push((*day, tree, functions));
@@ -71,6 +73,25 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
     }
     let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
     without(&built.programs, &marked, report)?;
+    for (day, ..) in &marked {
+        let Some(walls) = report.rows.get(&day.number).and_then(|row| row.walls.as_ref()) else {
+            report.wrong.push(format!(
+                "day {}: it does not compile with its labs, so its stages are not known",
+                day.number
+            ));
+            continue;
+        };
+        if wanted.write_stages {
+            stages::write(root, day, &walls.stages)?;
+        } else if let Some(why) = stages::differ(&stages::read(root, day)?, &walls.stages) {
+            let mend = format!("cargo xtask author prove --write-stages --day {}", day.number);
+            report.wrong.push(format!("day {}: {why}; to mend it: {mend}", day.number));
+        }
+    }
+    if wanted.write_stages {
+        return Ok(());
+    }
+    let full = wanted.full;
     try_out(&built.programs, &together, full, report)?;
 
     let rounds = rounds(alone);
@@ -168,14 +189,14 @@ fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
 /// Without a lab, all tests of the days' own suites pass; and they tell which functions each step needs.
 fn without(
     programs: &[Program],
-    days: &[(&'static Day, Tree, BTreeSet<String>)],
+    days: &[(&'static Day, Tree, Vec<String>)],
     report: &mut Report,
 ) -> Result<()> {
     let start = Instant::now();
     let mut count = 0;
     for (day, tree, functions) in days {
         let Some(program) = programs.iter().find(|program| program.krate == day.name) else { continue };
-        let program = Program { env: Some((prove_steps::VARIABLE, "1".to_owned())), ..program.clone() };
+        let program = Program { env: Some((steps::VARIABLE, "1".to_owned())), ..program.clone() };
         let names = program.list()?;
         let tests: Vec<_> = names.iter().map(|name| (&program, name.as_str())).collect();
         let outcomes = run_all(&tests)?;
@@ -187,7 +208,7 @@ fn without(
         }
         count += names.len();
         let outcomes: Vec<_> = names.into_iter().zip(outcomes).collect();
-        let walls = prove_steps::walls(day, tree, functions, &outcomes)?;
+        let walls = steps::walls(day, tree, functions, &outcomes)?;
         report.rows.entry(day.number).or_default().walls = Some(walls);
     }
     report.phases.push((format!("tests without a lab: {count}"), start.elapsed()));

@@ -30,19 +30,23 @@ pub(crate) fn paths(dir: &Path, args: &[&str]) -> Result<Vec<String>> {
     Ok(listed.split_terminator('\0').map(String::from).collect())
 }
 
-/// The last commit that this branch shares with the one that it was cloned from, in short. `None`: there is none.
-pub(crate) fn upstream(dir: &Path) -> Result<Option<String>> {
-    let base = output(dir, &["merge-base", "HEAD", "@{upstream}"])?;
-    let base = String::from_utf8_lossy(&base.stdout).trim().to_owned();
-    if base.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(text(dir, &["rev-parse", "--short", &base])?.trim().to_owned()))
+/// Whether git succeeds in `dir`.
+///
+/// # Errors
+///
+/// git cannot be run.
+pub(crate) fn succeeds(dir: &Path, args: &[&str]) -> Result<bool> {
+    Ok(output(dir, args)?.status.success())
 }
 
-/// The command that shows what has to be done to `path` to make it the solution, which is the last commit if it is
-/// in no other.
-pub(crate) fn show_solution(commit: Option<&str>, path: &str) -> String {
-    let commit = commit.map(|commit| format!("{commit} ")).unwrap_or_default();
-    format!("git diff -R {commit}{path}")
+/// # Errors
+///
+/// There is no git, no repository, or no commit in it.
+pub(crate) fn require(dir: &Path) -> Result<()> {
+    match succeeds(dir, &["rev-parse", "--quiet", "--verify", "HEAD"]) {
+        Ok(true) => Ok(()),
+        _ => bail!(
+            "this needs git, and the course as a git repository with a commit: clone it, as git keeps the solution"
+        ),
+    }
 }

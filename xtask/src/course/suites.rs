@@ -37,7 +37,7 @@ use syn::parse::Parser;
 use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
 use crate::course::Day;
-use crate::tree::Tree;
+use crate::course::tree::Tree;
 
 /// The test target that all suites of a day are in.
 pub(crate) const TARGET: &str = "suites";
@@ -341,7 +341,7 @@ proptest! {
     #[test]
     fn the_suites_of_a_day_are_its_own_and_those_before() {
         let root = tempfile::tempdir().unwrap();
-        let day = crate::course::day(2).unwrap();
+        let day = crate::course::parse("2").unwrap();
         let dir = day.dir(root.path()).join(DIR);
         for name in ["day2_client", "day1_codec", "day3_service", "support"] {
             fs::create_dir_all(dir.join(name)).unwrap();

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use crate::tree::Tree;
+use crate::course::tree::Tree;
 
 /// The layers from the lowest to the highest, each with its modules at the root of the crate.
 const LAYERS: [&[&str]; 6] = [

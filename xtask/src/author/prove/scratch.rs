@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
-use crate::tree::{self, Tree};
 
 /// Files of the workspace that every crate is built with, as far as they are there.
 const SHARED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "xtask/Cargo.toml"];

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::course;
-use crate::runner::{self, Place, Program};
+use crate::course::runner::{self, Place, Program};
+use crate::course::{self, Day};
 
 /// A run that takes longer hangs: it is killed, and counts as a failure.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -33,7 +33,7 @@ struct Tally {
 /// # Errors
 ///
 /// A day does not exist, or the suites do not build.
-pub(crate) fn run(root: &Path, runs: u32, days: &[u8], load: bool) -> Result<bool> {
+pub(crate) fn run(root: &Path, runs: u32, days: &[&'static Day], load: bool) -> Result<bool> {
     let days = course::chosen(root, days)?;
     if days.is_empty() {
         bail!("there is no day to run yet");

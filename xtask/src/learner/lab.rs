@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::course::Day;
-use crate::git;
-use crate::suites::{self, Suite, Test};
-use crate::tree;
+use crate::course::suites::{self, Suite, Test};
+use crate::course::{term, tree};
+use crate::learner::solution;
 
 /// One defect that can be put into a day's crate.
 #[derive(Debug, Deserialize)]
@@ -99,7 +99,7 @@ pub(crate) fn list(root: &Path, day: &Day) -> Result<bool> {
     for (index, lab) in labs.iter().enumerate() {
         outln!("{:4}  {}", index + 1, lab.title);
     }
-    outln!("\ncargo xtask lab {number} K   breaks it; git restore heals it");
+    outln!("\ncargo xtask lab {number} K   breaks it, and says how to heal it");
     Ok(true)
 }
 
@@ -107,49 +107,34 @@ pub(crate) fn list(root: &Path, day: &Day) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// There is no such lab, its file has work that is not committed, or its text is not in the file.
+/// There is no such lab, the day is not the course's solution, or the lab does not fit it.
 pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
     let labs = load(root, day)?;
     let lab = pick(&labs, day, number)?;
     let file = format!("{}/{}", day.name, lab.file);
-    let uncommitted = git::text(root, &["status", "--porcelain", "--", &file])?;
-    if !uncommitted.is_empty() {
+    let commit = solution::find(root, day)?;
+    if !solution::is_here(root, day, &commit)? {
         bail!(
-            "{file} has work that is not committed, and the way back would lose it.\n\
-             Commit it, or throw it away:  git restore {file}"
+            "{0}/src is not the course's solution, which labs are made for (or another lab is in it): commit what is \
+             yours, and take the solution with `git restore --source {commit} {0}`",
+            day.name
         );
     }
     let healthy = fs::read_to_string(root.join(&file)).with_context(|| file.clone())?;
-    let broken = lab.apply(&healthy).with_context(|| {
-        format!(
-            "lab {number} of day {0} does not fit: {file} is not the course's solution.\n\
-             To get that back, find its commit with `git log --oneline -- {1}`, take it with \
-             `git restore --source COMMIT {1}`, and commit it; your own stays in the history.\n\
-             What does not fit",
-            day.number, day.name
-        )
-    })?;
+    let broken = lab.apply(&healthy)?;
     fs::write(root.join(&file), &broken).with_context(|| file.clone())?;
 
     outln!("Day {}, lab {number}: {}\n", day.number, lab.title);
     print_change(&file, &healthy, &broken);
-    let number = format!("{} {number}", day.number);
     let suite = format!("cargo test -p {} --test suites {}", day.name, day.ident());
+    let [_, (heal, _)] = solution::commands(&commit, &file);
     outln!("\nWhich test will fail, and why? Decide first, then look:\n");
-    for (command, what) in [
+    term::print_commands(&[
         (format!("cargo xtask check {}", day.number), "the day's suite, step by step"),
         (suite, "the same, as cargo shows it"),
-        (format!("cargo xtask lab {number} --answer"), "the test, and why"),
-        (format!("git restore {file}"), "heals it"),
-    ] {
-        outln!("  {command:<48}  {what}");
-    }
-    let status = git::text(root, &["status", "--porcelain", "--", day.name])?;
-    let others: Vec<_> = status.lines().filter(|line| !line.ends_with(&file)).collect();
-    if !others.is_empty() {
-        outln!("\nnote: {} has other work that is not committed, perhaps another lab:", day.name);
-        outln!("{}", others.join("\n"));
-    }
+        (format!("cargo xtask lab {} {number} --answer", day.number), "the test, and why"),
+        (heal, "heals it"),
+    ]);
     Ok(true)
 }
 

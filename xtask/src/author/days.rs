@@ -8,13 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::checks;
+use crate::author::{checks, layers};
+use crate::course::term;
+use crate::course::tree::{self, Counts, Tree};
 use crate::course::{DAYS, Day};
-use crate::layers;
-use crate::term;
-use crate::tree::{self, Counts, Tree};
 
 /// What became of a file from one day to the next.
 #[derive(Clone, Copy, PartialEq)]
@@ -60,12 +59,12 @@ impl Fate {
 /// # Errors
 ///
 /// The one day asked for does not exist, or a file cannot be read.
-pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
+pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
     outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
-    for day in DAYS.iter().filter(|day| only.is_none_or(|only| only == day.number)) {
+    for day in DAYS.iter().filter(|day| only.is_none_or(|only| only.number == day.number)) {
         if !day.exists(root) {
             notes.push(format!("{} is skipped: it does not exist yet", day.name));
             continue;
@@ -90,7 +89,7 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
     }
     if let (Some(only), [note]) = (only, &notes[..]) {
-        bail!("day {only} cannot be shown: {note}");
+        bail!("day {} cannot be shown: {note}", only.number);
     }
     outln!();
     for note in notes {
@@ -105,30 +104,6 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
         n => outln!("{n} failures"),
     }
     Ok(failures.is_empty())
-}
-
-/// Shows the lesson of one day: the diff of `Cargo.toml` and `src/` against the day before.
-///
-/// The suites are left out. They are new files, and read better in an editor.
-///
-/// # Errors
-///
-/// One of the two days does not exist, or git fails.
-pub(crate) fn diff(root: &Path, day: &Day) -> Result<bool> {
-    let before = day.before().context("day 1 has no day before it: all of it is new")?;
-    for day in [before, day] {
-        if !day.exists(root) {
-            bail!("day {} does not exist yet: there is no {}/Cargo.toml", day.number, day.name);
-        }
-    }
-    let lesson = |mut tree: Tree| {
-        tree.retain(|path, _| !path.starts_with("tests/"));
-        tree
-    };
-    let after = lesson(tree::read(root, day)?);
-    let old = tree::carried(root, &lesson(tree::read(root, before)?), before, day, &after);
-    tree::show_diff((before.name, &old), (day.name, &after))?;
-    Ok(true)
 }
 
 /// Without a day before, every file is new.

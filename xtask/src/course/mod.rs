@@ -1,6 +1,20 @@
-//! The table of the seven days: what each one teaches, as far as files can say it.
+//! The course as files: the table of the seven days, and what reads, builds and runs them.
 //!
 //! To move a lesson to another file, edit [`DAYS`]. Everything else reads it from here.
+
+#[macro_use]
+pub(crate) mod term; // first, as its macros are known only below
+
+pub(crate) mod carry;
+pub(crate) mod chapter;
+pub(crate) mod failures;
+pub(crate) mod functions;
+pub(crate) mod git;
+pub(crate) mod readme;
+pub(crate) mod runner;
+pub(crate) mod stages;
+pub(crate) mod suites;
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -71,6 +85,8 @@ pub(crate) const DAYS: [Day; 7] = [
         new: &[
             "deadline.rs",
             "server/accept.rs",
+            "server/budget.rs",
+            "server/handlers.rs",
             "server/liveness.rs",
             "server/settings.rs",
             "wire/linger.rs",
@@ -106,6 +122,7 @@ pub(crate) const DAYS: [Day; 7] = [
             "balance/mod.rs",
             "balance/pool.rs",
             "balance/select.rs",
+            "balance/start.rs",
         ],
         changed: &[],
     },
@@ -146,6 +163,16 @@ impl Day {
         self.dir(root).join("Cargo.toml").is_file()
     }
 
+    /// # Errors
+    ///
+    /// The day has not been started.
+    pub(crate) fn must_exist(&self, root: &Path) -> Result<()> {
+        if !self.exists(root) {
+            bail!("day {} does not exist: there is no {}/Cargo.toml", self.number, self.name);
+        }
+        Ok(())
+    }
+
     /// The day before, if there is one.
     pub(crate) fn before(&self) -> Option<&'static Day> {
         DAYS.iter().find(|other| other.number + 1 == self.number)
@@ -166,33 +193,26 @@ fn in_src(path: &str, names: &[&str]) -> bool {
     path.strip_prefix("src/").is_some_and(|name| names.contains(&name))
 }
 
-/// The day of that number.
+/// The day of that number, as it stands on the command line.
 ///
 /// # Errors
 ///
 /// There are seven days.
-pub(crate) fn day(number: u8) -> Result<&'static Day> {
-    DAYS.iter().find(|day| day.number == number).with_context(|| format!("there is no day {number}"))
+pub(crate) fn parse(number: &str) -> Result<&'static Day> {
+    DAYS.iter().find(|day| day.number.to_string() == number).context("the days are 1 to 7")
 }
 
-/// The days of these numbers; all that exist, if there are none.
+/// These days; all that exist, if there are none.
 ///
 /// # Errors
 ///
 /// One of them does not exist.
-pub(crate) fn chosen(root: &Path, days: &[u8]) -> Result<Vec<&'static Day>> {
+pub(crate) fn chosen(root: &Path, days: &[&'static Day]) -> Result<Vec<&'static Day>> {
     if days.is_empty() {
         return Ok(DAYS.iter().filter(|day| day.exists(root)).collect());
     }
-    let mut chosen = Vec::new();
-    for number in days {
-        let day = day(*number)?;
-        if !day.exists(root) {
-            bail!("day {number} does not exist: there is no {}/Cargo.toml", day.name);
-        }
-        chosen.push(day);
-    }
-    Ok(chosen)
+    days.iter().try_for_each(|day| day.must_exist(root))?;
+    Ok(days.to_vec())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A test prints every panic of its process: its own, those of tasks that it started, and those that it wants to
 //! see caught. So the one that explains a failure has to be found.
 
-use crate::runner::{Outcome, Verdict};
+use crate::course::runner::{Outcome, Verdict};
 
 /// What `todo!("day 2: …")` says before its own words.
 const TODO: &str = "not yet implemented";
@@ -59,6 +59,12 @@ impl Finding {
     /// A step that was not begun.
     pub(crate) fn not_run() -> Finding {
         Finding { step: Step::NotRun, reason: Vec::new(), place: None, then: Vec::new() }
+    }
+
+    /// The function whose `todo!` was come to, if it is one of an exercise.
+    pub(crate) fn todo(&self, day: u8) -> Option<&str> {
+        let words = self.reason.first()?.strip_prefix(TODO)?;
+        words.strip_prefix(&format!(": day {day}: ")).filter(|_| self.step == Step::NotReached)
     }
 
     /// What the outcome of a test of this crate says.

@@ -2,16 +2,22 @@
 //!
 //! A suite is worth as much as the wrong solutions that it refuses. For every day:
 //!
-//! * **The exercise.** It compiles without warnings. Every test of the day's own suite fails on it, because it
-//!   came to a `todo!()`: none passes by luck, hangs, or takes other tests along. The tests of the days before
-//!   pass, but for those that come to a function that the day has changed.
-//! * **The steps.** How many functions each test needs that no earlier one did (see `prove_steps`).
+//! * **The exercise.** It compiles without warnings. A test that comes to a `todo!()` fails there, and all others pass:
+//!   none of the day's own suite passes by luck, none hangs, or takes other tests along.
+//! * **The steps.** How many functions each test needs that no earlier one did (see `steps`). The table of the stages
+//!   (see `course::stages`) says the same.
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
 //!
 //! All of it happens in copies of the course (see `scratch`), and the days do not depend on each other: so the
-//! exercises of all days are built at once (see `prove_exercises`), and so are their labs (see `prove_labs`).
+//! exercises of all days are built at once (see `exercises`), and so are their labs (see `labs`).
+
+mod exercises;
+mod labs;
+mod scratch;
+mod steps;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,21 +26,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::course::{self, Day};
-use crate::prove_steps::Walls;
-use crate::runner::{self, Broken, Outcome, Place, Program};
-use crate::scratch::Scratch;
-use crate::{prove_exercises, prove_labs};
+use crate::course::runner::{self, Broken, Outcome, Place, Program};
+use crate::course::{self, Day, term};
+use crate::learner::exercise::Part;
+
+use scratch::Scratch;
+use steps::Walls;
 
 /// What is to be proved.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) exercises: bool,
     pub(crate) labs: bool,
-    /// With each lab all of the day's suite is run, not only the test that is named.
+    /// The exercises have their hardening stages, and with each lab all of the day's suite is run, not only the test
+    /// that is named.
     pub(crate) full: bool,
     /// For each step the functions that it needs are listed.
     pub(crate) steps: bool,
+    /// The table of the stages is written, and nothing else is done.
+    pub(crate) write_stages: bool,
 }
 
 /// What is known of one day.
@@ -69,15 +79,16 @@ pub(crate) struct Report {
 /// # Errors
 ///
 /// A day does not exist, or its files cannot be read or copied.
-pub(crate) fn run(root: &Path, days: &[u8], wanted: Wanted) -> Result<bool> {
+pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<bool> {
     let days = course::chosen(root, days)?;
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
     if wanted.exercises {
-        prove_exercises::prove(root, &days, &mut report)?;
+        let part = if wanted.full { Part::All } else { Part::Core };
+        exercises::prove(root, &days, part, &mut report)?;
     }
     if wanted.labs {
-        prove_labs::prove(root, &days, wanted.full, &mut report)?;
+        labs::prove(root, &days, wanted, &mut report)?;
     }
     report.print(wanted);
     Ok(report.wrong.is_empty())
@@ -188,9 +199,10 @@ impl Report {
     fn print_walls(&self, all: bool) {
         for (day, row) in &self.rows {
             let Some(walls) = &row.walls else { continue };
-            let (functions, first, largest) = (walls.functions, walls.first(), walls.largest());
+            let functions = term::plural(walls.functions, "function");
+            let (first, largest) = (walls.first(), walls.largest());
             outln!(
-                "day {day}: {functions} functions of three lines and more, {first} until the first test, at most {largest} new ones in a step"
+                "day {day}: {functions} of three lines and more, {first} until the first test, at most {largest} new ones in a step"
             );
             for (test, new) in walls.steps.iter().filter(|(_, new)| all && !new.is_empty()) {
                 outln!("    {:>2}  {test}", new.len());
@@ -211,9 +223,10 @@ impl Report {
 impl Wanted {
     /// What has been proved, if nothing is wrong.
     fn proved(self) -> String {
-        let exercises = "Every exercise compiles and fails every test of its own suite";
+        let exercises = "Every exercise compiles, and what needs its functions fails at a todo";
         let labs = "every lab is caught by the test that it names";
         match (self.exercises, self.labs) {
+            _ if self.write_stages => "The stages are written.".to_owned(),
             (true, true) => format!("{exercises}, and {labs}."),
             (true, false) => format!("{exercises}."),
             _ => "Every lab is caught by the test that it names.".to_owned(),

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use crate::strip;
+use crate::course::functions;
 
 /// The variable with the number of the lab. Without it there is none.
 pub(crate) const VARIABLE: &str = "RRPC_LAB";
@@ -52,7 +52,7 @@ pub(crate) struct Edit<'a> {
 ///
 /// It is not Rust.
 pub(crate) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<usize>)> {
-    let bodies = strip::branching_bodies(source)?;
+    let bodies = functions::branching_bodies(source)?;
     let mut left_over = Vec::new();
     // A body's beginning and end, and its variants.
     let mut chosen: BTreeMap<(usize, usize), Vec<(usize, String)>> = BTreeMap::new();

@@ -16,11 +16,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::course::Day;
-use crate::exercise;
-use crate::runner::Outcome;
-use crate::strip;
-use crate::suites;
-use crate::tree::{self, Tree};
+use crate::course::runner::Outcome;
+use crate::course::stages::Stage;
+use crate::course::tree::{self, Tree};
+use crate::course::{functions, suites};
+use crate::learner::exercise;
+use crate::learner::strip::Function;
 
 /// The variable that makes the functions tell.
 pub(crate) const VARIABLE: &str = "RRPC_STEPS";
@@ -44,25 +45,30 @@ pub(crate) struct Walls {
     pub(crate) functions: usize,
     /// In the order of the suite: the test's path, and the functions that no earlier test has called.
     pub(crate) steps: Vec<(String, Vec<String>)>,
+    /// The same, by stages.
+    pub(crate) stages: Vec<Stage>,
     /// Functions that no test of the day's suite calls.
     pub(crate) unreached: Vec<String>,
 }
 
-/// The functions that the exercise of `day` leaves to the learner, as [`add_marks`] names them. Those of one or two
-/// lines are no work, and do not count.
+/// The functions that the exercise of `day` may leave to the learner, as [`add_marks`] names them.
 ///
 /// # Errors
 ///
 /// A file cannot be read, or is not Rust.
-pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<BTreeSet<String>> {
+pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<Vec<String>> {
+    let exercise = exercise::make(day, before(root, day, after)?.as_ref(), after, |_| true)?;
+    Ok(exercise.functions.iter().map(Function::key).collect())
+}
+
+/// The day before as this day would have it.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub(crate) fn before(root: &Path, day: &Day, after: &Tree) -> Result<Option<Tree>> {
     let before = day.before().filter(|before| before.exists(root));
-    let befores = before.map(|before| -> Result<Tree> {
-        Ok(tree::carried(root, &tree::read(root, before)?, before, day, after))
-    });
-    let befores: Vec<Tree> = befores.into_iter().collect::<Result<_>>()?;
-    let exercise = exercise::make(day.number, &befores, after, None)?;
-    let to_write = exercise.to_write().filter(|function| function.lines > 2);
-    Ok(to_write.map(|function| format!("{}: {}", function.path, function.name)).collect())
+    before.map(|before| Ok(tree::carried(root, &tree::read(root, before)?, before, day, after))).transpose()
 }
 
 /// Makes these functions of the day tell when they are called.
@@ -70,10 +76,10 @@ pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<BTreeSet
 /// # Errors
 ///
 /// A file is not Rust.
-pub(crate) fn add_marks(tree: &mut Tree, functions: &BTreeSet<String>) -> Result<()> {
+pub(crate) fn add_marks(tree: &mut Tree, functions: &[String]) -> Result<()> {
     for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
     {
-        *text = strip::begin_with(text, |name| {
+        *text = functions::begin_with(text, |name| {
             let name = format!("{path}: {name}");
             let seen =
                 "static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);";
@@ -97,23 +103,27 @@ pub(crate) fn add_marks(tree: &mut Tree, functions: &BTreeSet<String>) -> Result
 pub(crate) fn walls(
     day: &Day,
     tree: &Tree,
-    functions: &BTreeSet<String>,
+    functions: &[String],
     outcomes: &[(String, Outcome)],
 ) -> Result<Walls> {
     let suite = suites::read(tree, &day.ident())?;
-    let mut left = functions.clone();
+    let mut left = functions.to_vec();
     let mut steps = Vec::new();
     for test in &suite.tests {
         let output = outcomes.iter().find(|(path, _)| *path == test.path).map(|(_, outcome)| &outcome.output);
-        let called =
-            output.into_iter().flat_map(|output| output.lines()).filter_map(|line| line.strip_prefix(MARK));
-        let mut new: Vec<String> = called.filter(|name| left.contains(*name)).map(str::to_owned).collect();
-        new.sort();
-        new.dedup();
-        left.retain(|name| !new.contains(name));
+        let lines = output.into_iter().flat_map(|output| output.lines());
+        let called: BTreeSet<&str> = lines.filter_map(|line| line.strip_prefix(MARK)).collect();
+        // In the order of the files, as they may be called in any.
+        let (new, rest) = left.into_iter().partition(|name| called.contains(name.as_str()));
+        left = rest;
         steps.push((test.path.clone(), new));
     }
-    Ok(Walls { functions: functions.len(), steps, unreached: left.into_iter().collect() })
+    let stages = suite.stages.iter().enumerate().map(|(index, stage)| {
+        let of_stage = || suite.tests.iter().zip(&steps).filter(move |(test, _)| test.stage == index);
+        let functions = of_stage().flat_map(|(_, (_, new))| new.clone()).collect();
+        Stage::new(day.number, stage.name(), functions, of_stage().count())
+    });
+    Ok(Walls { functions: functions.len(), stages: stages.collect(), steps, unreached: left })
 }
 
 impl Walls {

@@ -3,7 +3,7 @@
 //! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
 //!
 //! The tools write with `out!`, `outln!` and `errln!`. `println!` would panic as soon as nobody reads on, as
-//! in `cargo xtask days | head -1`; a lint keeps it out.
+//! in `cargo xtask check | head -1`; a lint keeps it out.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -11,18 +11,18 @@ use std::process;
 
 /// As `print!`; but if nobody reads on, the program ends, and says nothing.
 macro_rules! out {
-    ($($text:tt)*) => { $crate::term::write_out(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::course::term::write_out(format_args!($($text)*)) };
 }
 
 /// As `println!`; but if nobody reads on, the program ends, and says nothing.
 macro_rules! outln {
-    () => { $crate::term::write_out(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::term::write_out(format_args!("{}\n", format_args!($($text)*))) };
+    () => { $crate::course::term::write_out(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::course::term::write_out(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 /// As `eprintln!`; but what nobody can read is not missed.
 macro_rules! errln {
-    ($($text:tt)*) => { $crate::term::write_err(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::course::term::write_err(format_args!($($text)*)) };
 }
 
 /// The exit code that a shell shows for a program which the signal SIGPIPE has ended. It is no success: what was
@@ -126,6 +126,28 @@ pub(crate) fn write_err(line: Arguments<'_>) {
 /// Ends the program, as nobody reads what it writes.
 pub(crate) fn nobody_reads() -> ! {
     process::exit(NOBODY_READS)
+}
+
+/// Writes commands, and beside each what it does.
+pub(crate) fn print_commands(commands: &[(String, &str)]) {
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, what) in commands {
+        outln!("  {command:width$}    {what}");
+    }
+}
+
+/// `1 function`, `3 functions`.
+pub(crate) fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `about 45 min`, `about 3 h 30 min`.
+pub(crate) fn about(minutes: usize) -> String {
+    match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!("about {minutes} min"),
+        (hours, 0) => format!("about {hours} h"),
+        (hours, minutes) => format!("about {hours} h {minutes} min"),
+    }
 }
 
 /// The words in lines of at most `width` characters, as far as the words allow.

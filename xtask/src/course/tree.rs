@@ -8,9 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::carry;
 use crate::course::Day;
-use crate::{git, term};
+use crate::course::{carry, git, term};
 
 /// Path (such as `src/frame.rs`) to text.
 pub(crate) type Tree = BTreeMap<String, String>;

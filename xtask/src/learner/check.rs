@@ -17,15 +17,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
-use crate::chapter::Chapter;
+use crate::course::chapter::Chapter;
+use crate::course::failures::{Finding, Step};
+use crate::course::runner::{self, Broken, NEVER, Place, Program, Stop};
+use crate::course::suites::{self, Stage, Suite};
+use crate::course::term::{Paint, Status};
 use crate::course::{DAYS, Day};
-use crate::done;
-use crate::failures::{Finding, Step};
-use crate::report::Report;
-use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
-use crate::suites::{self, Stage, Suite};
-use crate::term::{Paint, Status};
-use crate::tree;
+use crate::course::{functions, stages, tree};
+use crate::learner::done;
+use crate::learner::report::Report;
 
 /// No more steps are begun when this many hang.
 const MAX_HUNG: usize = 3;
@@ -61,7 +61,7 @@ pub(crate) struct Wanted<'a> {
 ///
 /// The day does not exist, or cargo cannot be run.
 pub(crate) fn day(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
-    must_exist(root, wanted.day)?;
+    wanted.day.must_exist(root)?;
     report(root, wanted, Paint::stdout(), NEVER)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn day(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
 /// The day does not exist. What goes wrong later is shown, as it may be mended by the next save.
 pub(crate) fn watch(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
     let day = wanted.day;
-    must_exist(root, day)?;
+    day.must_exist(root)?;
     let paint = Paint::stdout();
     loop {
         let seen = snapshot(root, day);
@@ -147,13 +147,6 @@ fn word(step: Step) -> &'static str {
     }
 }
 
-fn must_exist(root: &Path, day: &Day) -> Result<()> {
-    if !day.exists(root) {
-        bail!("day {} does not exist: there is no {}/Cargo.toml", day.number, day.name);
-    }
-    Ok(())
-}
-
 /// One round: the report; if all of it is passed, the suites of the days before; and if they are, what is left.
 fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Result<bool> {
     let Wanted { day, only, hint } = wanted;
@@ -170,17 +163,29 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
         return Ok(false);
     };
     let chapter = Chapter::read(root, day);
-    let report = Report { day, chapter: &chapter, suite: &suite, findings: &findings, time, root };
+    let (stages, unwritten) = (stages::read(root, day)?, functions::unwritten(&tree::read(root, day)?)?);
+    let report = Report {
+        day,
+        chapter: &chapter,
+        suite: &suite,
+        findings: &findings,
+        time,
+        stages: &stages,
+        unwritten: &unwritten,
+        root,
+    };
     out!("{}", report.show(paint, hint));
-    if only.is_some() {
-        return Ok(report.first().is_none());
+    if let Some(only) = only {
+        let passed = report.first().is_none();
+        let stage = suite.stages.iter().position(|stage| stage.name() == only);
+        if let Some(stage) = stage.filter(|_| passed) {
+            outln!("{}", report.next(stage));
+        }
+        return Ok(passed);
     }
     let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
     if passed {
-        let lines = done::lines(root, day);
-        if !lines.is_empty() {
-            outln!("\n{}", lines.join("\n"));
-        }
+        done::print(root, day)?;
     }
     Ok(passed)
 }

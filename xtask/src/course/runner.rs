@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::course::Day;
-use crate::suites;
+use crate::course::suites;
 
 /// One test that takes longer than this hangs, and is killed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

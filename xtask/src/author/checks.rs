@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-use crate::chapter::Chapter;
+use crate::author::days::{Comparison, Fate};
+use crate::course::chapter::Chapter;
+use crate::course::readme::{self, HEADING};
+use crate::course::suites::{self, Suite};
+use crate::course::tree::Tree;
 use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES};
-use crate::days::{Comparison, Fate};
-use crate::readme::{self, HEADING};
-use crate::suites::{self, Suite};
-use crate::tree::Tree;
 
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];

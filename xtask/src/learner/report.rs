@@ -1,15 +1,17 @@
 //! How `check` shows a day: the steps of its suite from the first to the last, and the first one to work on.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::chapter::Chapter;
 use crate::course::Day;
-use crate::failures::{Finding, Step};
-use crate::suites::{Stage, Suite, Test};
-use crate::term::{Paint, WIDTH, wrap};
+use crate::course::chapter::Chapter;
+use crate::course::failures::{Finding, Step};
+use crate::course::stages;
+use crate::course::suites::{Stage, Suite, Test};
+use crate::course::term::{Paint, WIDTH, about, plural, wrap};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
@@ -22,6 +24,10 @@ pub(crate) struct Report<'a> {
     /// One for each test of the suite.
     pub(crate) findings: &'a [Finding],
     pub(crate) time: Duration,
+    /// What the stages ask for, as far as it is known.
+    pub(crate) stages: &'a [stages::Stage],
+    /// The functions that are not written yet.
+    pub(crate) unwritten: &'a BTreeSet<String>,
     /// The workspace, which places are told from.
     pub(crate) root: &'a Path,
 }
@@ -51,6 +57,9 @@ impl Report<'_> {
         self.steps(&mut text, paint);
         line(&mut text, "");
         line(&mut text, &self.sum(paint));
+        if let Some(stage) = self.begins() {
+            line(&mut text, &self.next(stage - 1));
+        }
         if let Some((test, finding)) = self.first() {
             line(&mut text, "");
             self.detail(&mut text, paint, test, finding, hint);
@@ -83,14 +92,63 @@ impl Report<'_> {
         }
     }
 
-    /// `stage 2 of 6, codecs: 4 of 7`
+    /// `(stage 2 of 6, codecs: 4 of 7, 3 functions left, about 15 min)`
     fn progress(&self, stage: usize) -> String {
         let steps = self.suite.tests.iter().zip(self.findings).filter(|(test, _)| test.stage == stage);
         let (passed, all) = steps.fold((0, 0), |(passed, all), (_, finding)| {
             (passed + usize::from(finding.step == Step::Passed), all + 1)
         });
-        let (number, stages) = (stage + 1, self.suite.stages.len());
-        format!("(stage {number} of {stages}, {}: {passed} of {all})", self.suite.stages[stage].name())
+        let work = self.work(stage).map(|(functions, time)| format!(", {functions} left, {time}"));
+        format!("(stage {}: {passed} of {all}{})", self.name(stage), work.unwrap_or_default())
+    }
+
+    /// `2 of 6, codecs`
+    fn name(&self, stage: usize) -> String {
+        format!("{} of {}, {}", stage + 1, self.suite.stages.len(), self.suite.stages[stage].name())
+    }
+
+    /// `3 functions` and `about 15 min`, if anything of the stage is left to write.
+    fn work(&self, stage: usize) -> Option<(String, String)> {
+        let left = self.left(stage).len();
+        let asks = self.asks_for(stage).filter(|_| left > 0)?;
+        Some((plural(left, "function"), about(asks.minutes_for(left))))
+    }
+
+    /// What comes after a stage that is done: the next one, or, if that is given, the exercise that it can be.
+    pub(crate) fn next(&self, done: usize) -> String {
+        let (day, text) = (self.day.number, format!("Stage {}, is done.", self.name(done)));
+        let Some(stage) = self.suite.stages.get(done + 1) else { return text };
+        let (next, name) = (self.name(done + 1), stage.name());
+        match self.work(done + 1) {
+            Some((functions, time)) => format!("{text} Now stage {next}: {functions}, {time}."),
+            None if self.unwritten.is_empty()
+                && self.asks_for(done + 1).is_some_and(|asks| !asks.functions.is_empty()) =>
+            {
+                format!("{text} Next is stage {next}: cargo xtask exercise {day} --stage {name}")
+            }
+            None => format!("{text} Next is stage {next}: cargo xtask check {day} {name}"),
+        }
+    }
+
+    /// The stage that the learner comes to now: all before it is passed, and nothing of it is written.
+    fn begins(&self) -> Option<usize> {
+        let (first, _) = self.first()?;
+        let steps = self.suite.tests.iter().zip(self.findings);
+        let done = steps.filter(|(test, _)| test.stage < first.stage);
+        let all_done = first.stage > 0 && done.clone().all(|(_, finding)| finding.step == Step::Passed);
+        let left = self.left(first.stage).len();
+        let is_new = left > 0 && self.asks_for(first.stage).is_some_and(|asks| asks.functions.len() == left);
+        (all_done && is_new && done.count() > 0).then_some(first.stage)
+    }
+
+    fn asks_for(&self, stage: usize) -> Option<&stages::Stage> {
+        self.stages.iter().find(|asks| asks.name == self.suite.stages[stage].name())
+    }
+
+    /// The functions of a stage that are not written yet.
+    fn left(&self, stage: usize) -> Vec<&str> {
+        let functions = self.asks_for(stage).into_iter().flat_map(|asks| &asks.functions);
+        functions.filter(|name| self.unwritten.contains(*name)).map(String::as_str).collect()
     }
 
     /// `31 of 44 passed, 1 failed, 12 not yet reached (2.3 s)`
@@ -125,25 +183,34 @@ impl Report<'_> {
         let doc = without_links(&test.doc);
         let (wants, more) = first_sentence(&doc);
         fact(text, paint, "wants", &wrap(wants.split_whitespace(), WIDTH - INDENT));
-        for (name, lines) in [("reason", &finding.reason), ("then", &finding.then)] {
-            let lines: Vec<String> = lines.iter().flat_map(|line| wrap_values(line)).collect();
-            fact(text, paint, name, &lines);
+        let todo = finding.todo(self.day.number);
+        if let (Some(name), Some(place)) = (todo, &finding.place) {
+            fact(text, paint, "write", &[format!("{name}, at {place}")]);
+            let others = self.left(test.stage).into_iter().filter_map(|other| other.split_once(": "));
+            let others: Vec<&str> = others.map(|(_, other)| other).filter(|other| *other != name).collect();
+            fact(text, paint, "left", &wrap(others, WIDTH - INDENT));
+        } else {
+            for (name, lines) in [("reason", &finding.reason), ("then", &finding.then)] {
+                let lines: Vec<String> = lines.iter().flat_map(|line| wrap_values(line)).collect();
+                fact(text, paint, name, &lines);
+            }
+            let source = finding.place.as_deref().and_then(|place| source(self.root, place));
+            fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
         }
-        let source = finding.place.as_deref().and_then(|place| source(self.root, place));
-        fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
         let own = format!("{krate}/{}:{}", self.stage(test).file, test.line);
         fact(text, paint, "test", &[own]);
         fact(text, paint, "chapter", &self.places(test));
-        if hint {
+        line(text, "");
+        // Who has nothing yet wants the hint; who is wrong may want to find out alone.
+        let shown = |paragraph: &&str| hint || (todo.is_some() && paragraph.trim().starts_with("Hint:"));
+        for paragraph in more.split("\n\n").filter(|text| !text.trim().is_empty()).filter(shown) {
+            let lines = wrap(paragraph.split_whitespace(), WIDTH - 2);
+            lines.iter().for_each(|shown| line(text, &format!("  {shown}")));
             line(text, "");
-            for paragraph in more.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-                let lines = wrap(paragraph.split_whitespace(), WIDTH - 2);
-                lines.iter().for_each(|shown| line(text, &format!("  {shown}")));
-                line(text, "");
-            }
-        } else {
-            line(text, "");
-            line(text, &paint.dim("Add --hint to read why, and a hint."));
+        }
+        if !hint {
+            let more = if todo.is_some() { "why" } else { "why, and a hint" };
+            line(text, &paint.dim(&format!("Add --hint to read {more}.")));
         }
     }
 
@@ -234,7 +301,7 @@ fn first_sentence(doc: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{course, suites};
+    use crate::course::{self, suites};
 
     const FRAMES: &str = "\
 //! Frames.
@@ -275,6 +342,10 @@ fn an_answer() {}
 ## Limits
 ";
 
+    fn asks(name: &str, functions: &[&str]) -> stages::Stage {
+        stages::Stage::new(1, name, functions.iter().map(|name| (*name).to_owned()).collect(), 2)
+    }
+
     fn show(steps: [(Step, &[&str]); 3], hint: bool) -> String {
         let findings = steps.map(|(step, reason)| Finding {
             step,
@@ -292,11 +363,18 @@ fn an_answer() {}
             files.map(|(name, text)| (format!("{}/day1_codec/{name}.rs", suites::DIR), text.to_owned()));
         let report = Report {
             root: root.path(),
-            day: course::day(1).unwrap(),
+            day: course::parse("1").unwrap(),
             chapter: &Chapter::parse(README),
             suite: &suites::read(&files.into(), "day1_codec").unwrap(),
             findings: &findings,
             time: Duration::from_millis(1240),
+            stages: &[
+                asks("frames", &["src/frame.rs: read", "src/frame.rs: write"]),
+                asks("server", &["src/server.rs: Server::serve", "src/server.rs: accept"]),
+            ],
+            unwritten: &["src/frame.rs: write", "src/server.rs: Server::serve", "src/server.rs: accept"]
+                .map(str::to_owned)
+                .into(),
         };
         report.show(Paint { colours: false }, hint)
     }
@@ -314,11 +392,11 @@ fn an_answer() {}
         let expected = "\
 Day 1: bytes
 
-  Frames  (stage 1 of 2, frames: 1 of 2)
+  Frames  (stage 1 of 2, frames: 1 of 2, 1 function left, about 10 min)
     FAILED  a_frame
     ok      whole_frames
 
-  The server  (stage 2 of 2, server: 0 of 1)
+  The server  (stage 2 of 2, server: 0 of 1, 2 functions left, about 15 min)
     todo    an_answer
 
 1 of 3 passed, 1 failed, 1 not yet reached (1.2 s)
@@ -350,6 +428,32 @@ Add --hint to read why, and a hint.
         assert!(text.contains("The next step: a_frame\n"));
         assert!(text.contains("\n  wants    A frame is its length and its payload.\n  reason "), "{text}");
         assert!(text.ends_with("\n\n  Then more.\n\n  Hint: `to_be_bytes`.\n\n"), "{text}");
+    }
+
+    #[test]
+    fn for_a_todo_it_says_what_to_write_and_gives_the_hint() {
+        let todo = "not yet implemented: day 1: read";
+        let text = show([(Step::NotReached, &[todo]), (Step::Passed, &[]), (Step::NotReached, &[])], false);
+        let expected = "\
+  wants    A frame is its length and its payload.
+  write    read, at day1-codec/src/frame.rs:7
+  left     write
+  test     day1-codec/tests/suites/day1_codec/frames.rs:9
+  chapter  day1-codec/README.md:5 The wire > Frames
+           day1-codec/README.md:7 The story.
+
+  Hint: `to_be_bytes`.
+
+Add --hint to read why.
+";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn when_a_stage_is_done_it_says_which_is_next() {
+        let text = show([(Step::Passed, &[]), (Step::Passed, &[]), (Step::NotReached, &[])], false);
+        let now = "Stage 1 of 2, frames, is done. Now stage 2 of 2, server: 2 functions, about 15 min.\n";
+        assert!(text.contains(now), "{text}");
     }
 
     #[test]

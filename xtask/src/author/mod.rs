@@ -1,0 +1,8 @@
+//! What keeps the course in order: `cargo xtask author …`. A learner needs none of it.
+
+mod checks;
+pub(crate) mod days;
+pub(crate) mod forward;
+mod layers;
+pub(crate) mod prove;
+pub(crate) mod soak;
