@@ -1,4 +1,4 @@
-//! The commands of day 7, and the service that its servers offer.
+//! The commands of day 7.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -11,12 +11,12 @@ use clap::{Args, Parser, Subcommand};
 use day7_registry::error::error_chain;
 use day7_registry::{
     BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options,
-    Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server, ServiceMap,
-    service,
+    Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use crate::arith;
 
 /// A registry, servers that register there, and calls that find them.
 #[derive(Parser)]
@@ -285,47 +285,4 @@ fn duration(text: &str) -> Result<Duration, String> {
     total
         .map(Duration::from_millis)
         .ok_or_else(|| "expected a duration above zero, such as 500ms, 10s or 2m".to_owned())
-}
-
-/// The argument of `Arith.sum`.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Sum {
-    pub(crate) num1: i32,
-    pub(crate) num2: i32,
-}
-
-/// The argument of `Arith.sleep`.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Sleep {
-    pub(crate) millis: u64,
-}
-
-/// The argument of `Arith.fail`.
-#[derive(Serialize, Deserialize)]
-struct Fail {
-    message: String,
-}
-
-struct Arith;
-
-impl Arith {
-    async fn sum(&self, Sum { num1, num2 }: Sum) -> anyhow::Result<i32> {
-        num1.checked_add(num2).with_context(|| format!("{num1} + {num2} does not fit into an i32"))
-    }
-
-    async fn sleep(&self, Sleep { millis }: Sleep) -> anyhow::Result<u64> {
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        Ok(millis)
-    }
-
-    async fn fail(&self, Fail { message }: Fail) -> anyhow::Result<()> {
-        Err(anyhow!(message))
-    }
-}
-
-/// A map with the service `Arith`.
-pub(crate) fn arith() -> anyhow::Result<ServiceMap> {
-    let services = ServiceMap::new();
-    services.add(service!("Arith", Arith, [sum, sleep, fail])?)?;
-    Ok(services)
 }

@@ -11,16 +11,15 @@ mod cli;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use day7_registry::{
     BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
-    RegistryDiscovery, SelectMode, Server, ServiceMap,
+    RegistryDiscovery, SelectMode, Server, ServiceMap, service,
 };
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-use cli::{Sleep, Sum, arith};
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -254,4 +253,44 @@ async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> anyhow::
         }
     })
     .await
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Sum {
+    num1: i32,
+    num2: i32,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Sleep {
+    millis: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fail {
+    message: String,
+}
+
+struct Arith;
+
+impl Arith {
+    async fn sum(&self, Sum { num1, num2 }: Sum) -> anyhow::Result<i32> {
+        num1.checked_add(num2).with_context(|| format!("{num1} + {num2} does not fit into an i32"))
+    }
+
+    async fn sleep(&self, Sleep { millis }: Sleep) -> anyhow::Result<u64> {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok(millis)
+    }
+
+    async fn fail(&self, Fail { message }: Fail) -> anyhow::Result<()> {
+        Err(anyhow!(message))
+    }
+}
+
+/// A map with the service `Arith`.
+fn arith() -> anyhow::Result<ServiceMap> {
+    let services = ServiceMap::new();
+    services.add(service!("Arith", Arith, [sum, sleep, fail])?)?;
+    Ok(services)
 }
