@@ -62,19 +62,19 @@ pub enum Error {
     },
 
     /// Client and server could not agree to talk. The text is the reason of the side that refused.
-    #[error("handshake failed: {0}")]
+    #[error("handshake failed: {}", printable(.0))]
     Handshake(String),
 
     /// The peer broke the rules of the wire after the handshake.
-    #[error("protocol error: {0}")]
+    #[error("protocol error: {}", printable(.0))]
     Protocol(String),
 
     /// The connection has ended, for this reason. A call that was sent before may have run.
-    #[error("disconnected: {0}")]
+    #[error("disconnected: {}", printable(.0))]
     Disconnected(String),
 
     /// Nothing of the call was sent, for this reason. It has surely not run.
-    #[error("not sent: {0}")]
+    #[error("not sent: {}", printable(.0))]
     NotSent(String),
 
     /// The server did not start the call and never will. It may be sent to another server.
@@ -114,7 +114,7 @@ impl From<RemoteError> for Error {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", printable(message))]
 pub struct RemoteError {
     code: Code,
     message: String,
@@ -139,7 +139,7 @@ impl RemoteError {
         &self.code
     }
 
-    /// The text, as the server wrote it. It may hold any characters: escape it before it is displayed.
+    /// The text, as the server wrote it. It may hold any characters; `Display` escapes those that control a terminal.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -204,7 +204,7 @@ impl Code {
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&printable(&self.0))
     }
 }
 
@@ -215,6 +215,15 @@ pub(crate) fn truncate(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// A text with its control characters escaped: what a peer wrote must not steer a terminal, or forge lines of a log.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
+    }
+    printable
 }
 
 /// The text of an error and of its causes, with colons between them. A cause that the text before it repeats

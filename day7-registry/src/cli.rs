@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use clap::{Args, Parser, Subcommand};
-use day7_registry::error::error_chain;
+use day7_registry::error::{error_chain, printable};
 use day7_registry::{
     BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options,
     Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
@@ -211,12 +211,6 @@ fn print_line(line: impl Display) -> anyhow::Result<()> {
 pub(crate) fn print_error(error: &anyhow::Error) -> u8 {
     writeln!(std::io::stderr(), "error: {}", printable(&error_chain(error))).ok();
     error.chain().find_map(exit_code).unwrap_or(1)
-}
-
-/// Text of a peer must not move the cursor, or change the title of the terminal.
-fn printable(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
-    text.chars().map(escape).collect()
 }
 
 fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {

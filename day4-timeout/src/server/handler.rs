@@ -232,8 +232,14 @@ impl About {
         tracing::info!(?method, ?peer, seq, error = ?error_chain(error), "the handler failed");
         let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
         // A new error: one that a handler passes on from another server may say that it was refused there.
-        RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), error.to_string())
+        RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), outermost_text(error))
     }
+}
+
+/// The text of an error without its causes. That of a `RemoteError` is not escaped: who displays it does that.
+fn outermost_text(error: &anyhow::Error) -> String {
+    let outermost = error.chain().next().and_then(|outermost| outermost.downcast_ref::<RemoteError>());
+    outermost.map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// A handler that is stopped may panic as well, in a guard's `Drop`.

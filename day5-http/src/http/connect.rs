@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::client::Client;
 use crate::client::options::Options;
 use crate::deadline::limit;
-use crate::error::{Error, error_chain, truncate};
+use crate::error::{Error, error_chain, printable, truncate};
 use crate::wire::tcp;
 
 /// Where `CONNECT` leads to calls.
@@ -114,19 +114,6 @@ pub(crate) async fn read_refusal(mut body: Incoming) -> String {
     // Too late or not: the status is known, and what has come of the text will do.
     timeout(REFUSAL_TIME, read).await.ok();
     truncate(printable(String::from_utf8_lossy(&text).trim()))
-}
-
-/// With control characters escaped: a stranger's text must not steer a terminal, or write lines into a log.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    printable
 }
 
 /// hyper's own text is short, such as "connection error". What it was is in the causes.

@@ -65,12 +65,15 @@ fn a_silent_client_is_dropped() {
         let (_serving, [mut silent, mut slow]) = in_memory(&Registry::new());
         slow.write_all(b"GET /_rrpc_/registry HT").await.unwrap();
         let (mut from_silent, mut from_slow) = (Vec::new(), Vec::new());
-        let after = DEFAULT_HANDSHAKE_TIMEOUT + Duration::from_secs(1);
+        let second = Duration::from_secs(1);
         let ended = async {
             silent.read_to_end(&mut from_silent).await.unwrap();
             slow.read_to_end(&mut from_slow).await.unwrap();
         };
-        tokio::time::timeout(after, ended).await.expect("both connections end in time");
+        let mut ended = std::pin::pin!(ended);
+        let early = tokio::time::timeout(DEFAULT_HANDSHAKE_TIMEOUT - second, &mut ended).await;
+        assert!(early.is_err(), "both connections have ended before their time");
+        tokio::time::timeout(2 * second, ended).await.expect("both connections end in time");
         assert!(from_silent.is_empty(), "an answer without a request");
     });
 }
@@ -88,6 +91,7 @@ fn a_client_that_does_not_read_is_dropped() {
         let listener = Script(VecDeque::from([Ok(server)]));
         let _serving = tokio::spawn(async move { registry.serve(listener).await });
         within("sending", deaf.write_all(get().as_bytes())).await.unwrap();
+        expect_bytes(&mut deaf, b"HTTP/1.1 ").await;
         sleep(DEFAULT_HANDSHAKE_TIMEOUT + Duration::from_secs(1)).await;
         let mut answer = String::new();
         within("the end of the connection", deaf.read_to_string(&mut answer)).await.unwrap();

@@ -46,7 +46,8 @@ use tokio::time::{Instant, advance, sleep};
 use crate::support::io::Script;
 use crate::support::registry::{HandRegistry, HandRequest, RunningRegistry, client_of, exchange, request};
 use crate::support::{
-    Running, STEP, Sum, alive_tasks, arith, eventually, run, run_paused, run_threads, start, within,
+    Running, STEP, Sum, alive_tasks, arith, eventually, expect_bytes, run, run_paused, run_threads, start,
+    within,
 };
 
 const LEASE: Duration = Duration::from_secs(9);
