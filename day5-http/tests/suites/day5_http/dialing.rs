@@ -109,7 +109,7 @@ fn a_dead_address_does_not_keep_the_next_one_waiting() {
         let server = Server::new(arith());
         let (tcp, http) = (start(server.clone()).await, start_http(server).await);
         let (silent, _held) = silent_address().await;
-        let refused = refused_address().await;
+        let (refused, _socket) = refused_address();
         let options = Options::default().connect_timeout(Duration::MAX);
         for dead in [&[refused][..], &[silent], &[silent, refused], &[refused, silent, silent]] {
             let addrs = [dead, &[tcp.addr]].concat();

@@ -36,7 +36,8 @@ fn a_server_that_never_answers_is_a_timeout() {
                 }
             }
         }
-        let error = refusal(refused_address().await, &Options::default()).await;
+        let (refused, _socket) = refused_address();
+        let error = refusal(refused, &Options::default()).await;
         assert!(matches!(error, Error::Io(_)), "{error:?}");
     });
 }
@@ -182,7 +183,7 @@ fn a_peer_that_does_not_speak_http_is_a_handshake_error_at_once() {
 fn a_host_with_dead_addresses_only_is_an_error_within_the_limit() {
     run(async || {
         let (silent, _held) = silent_address().await;
-        let refused = refused_address().await;
+        let (refused, _socket) = refused_address();
         let tasks = alive_tasks();
         let options = Options::default().connect_timeout(Duration::from_millis(400));
         for addrs in [&[silent][..], &[silent, silent], &[refused, silent], &[silent, refused]] {

@@ -277,9 +277,11 @@ fn slow_services() -> (ServiceMap, Watch) {
     (services, Watch { events, go })
 }
 
-/// An address where no listener is.
-async fn refused_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address that refuses every connection. The socket keeps the port for us; it does not listen.
+fn refused_address() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 /// An address that does not answer at all, as long as what is returned with it is there: the queue of its listener

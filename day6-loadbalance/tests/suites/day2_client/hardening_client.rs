@@ -57,9 +57,9 @@ fn a_connection_that_fails_says_how() {
         peer.read_json().await; // the hello
         expect_end(&mut peer).await;
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        drop(listener);
+        let socket = TcpSocket::new_v4().unwrap(); // it keeps the port for us, and does not listen
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = socket.local_addr().unwrap();
         match within("the end of connect", Client::connect(addr, &Options::default())).await {
             Err(Error::Io(error)) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused),
             other => panic!("expected Error::Io, got {other:?}"),

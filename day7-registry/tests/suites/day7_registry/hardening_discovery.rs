@@ -40,7 +40,9 @@ fn a_call_without_a_list_does_not_sit_out_the_pause() {
 #[test]
 fn calls_without_a_list_do_not_lock_each_other_out() {
     run_threads(async || {
-        let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let socket = TcpSocket::new_v4().unwrap(); // it keeps the port for us, and does not listen
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let nowhere = socket.local_addr().unwrap();
         // The task runs on a clock that jumps over each pause. So it writes as soon as the callers have read.
         let paused = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let discovery = {
