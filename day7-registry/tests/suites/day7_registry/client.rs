@@ -1,0 +1,238 @@
+//! The registry's client.
+//!
+//! Write `RegistryUrl` and `RegistryClient` in `src/registry/client.rs`: `ask` and `exchange` first, then
+//! `register`, `deregister` and `servers`.
+//!
+//! Chapter: The wire; Files of today > src/registry/client.rs
+
+use super::*;
+
+/// The three requests, to the byte.
+///
+/// A registry or a proxy that somebody else wrote must understand them.
+///
+/// Hint: hyper writes what you give it and adds little; `Host` you have to set yourself.
+#[test]
+fn the_client_sends_plain_http() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client();
+        let host = client.url().to_string().replace("http://", "").replace(REGISTRY_PATH, "");
+        let common = format!("/_rrpc_/registry HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let server = endpoint("tcp@127.0.0.1:7001");
+
+        let (lease, ()) = tokio::join!(client.register(&server), async {
+            let request = registry.request().await;
+            assert_eq!(request.head, format!("POST {common}X-Rrpc-Server: tcp@127.0.0.1:7001\r\n\r\n"));
+            request.grant(LEASE).await;
+        });
+        assert_eq!(lease.unwrap(), LEASE);
+
+        let (list, ()) = tokio::join!(client.servers(), async {
+            let request = registry.request().await;
+            assert_eq!(request.head, format!("GET {common}\r\n"));
+            request.list(LEASE, &["tcp@127.0.0.1:7001"]).await;
+        });
+        let list = list.unwrap();
+        assert_eq!((texts(&list.servers), list.lease), (vec![server.to_string()], LEASE));
+
+        let (deregistered, ()) = tokio::join!(client.deregister(&server), async {
+            let request = registry.request().await;
+            assert_eq!(request.head, format!("DELETE {common}X-Rrpc-Server: tcp@127.0.0.1:7001\r\n\r\n"));
+            request.answer("204 No Content", &[], "").await;
+        });
+        deregistered.unwrap();
+    });
+}
+
+/// An answer that is not of the 2xx is an error, with the status and the registry's text, even if the rest of
+/// it looks good.
+///
+/// GeeRPC's heartbeat takes 500 for success, because some answer came.
+///
+/// Hint: look at the status before you look at anything else.
+#[test]
+fn only_a_2xx_status_is_a_success() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client();
+        let server = endpoint("tcp@a:1");
+        let lease = &["X-Rrpc-Lease-Ms: 9000"];
+        for (line, code) in [("500 Oops", 500), ("503 Busy", 503), ("302 Found", 302), ("404 Nope", 404)] {
+            let answering = async { registry.request().await.answer(line, lease, "[]").await };
+            assert_eq!(status(tokio::join!(client.register(&server), answering).0), code);
+            let answering = async { registry.request().await.answer(line, lease, "[]").await };
+            assert_eq!(status(tokio::join!(client.deregister(&server), answering).0), code);
+            let answering = async { registry.request().await.answer(line, lease, "[]").await };
+            assert_eq!(status(tokio::join!(client.servers(), answering).0), code);
+        }
+        let answering = async { registry.request().await.answer("500 Oops", &[], "out of memory\n").await };
+        match tokio::join!(client.register(&server), answering).0 {
+            Err(RegistryError::Status { text, .. }) => assert_eq!(text, "out of memory"),
+            other => panic!("expected the registry's text, got {other:?}"),
+        }
+    });
+}
+
+/// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, or a
+/// list without end.
+///
+/// The port may belong to another program by now; and a lease of zero would make a heartbeat spin.
+///
+/// Hint: `http_body_util::Limited` ends a list without end. Check the lease where it is read.
+#[test]
+fn an_answer_that_makes_no_sense_is_an_error() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client();
+        let too_long = format!("[\"{}\"]", "a".repeat(MAX_LIST_LEN));
+        let lists: [(&[&str], &str); 6] = [
+            (&["X-Rrpc-Lease-Ms: 9000"], "<html>"),
+            (&["X-Rrpc-Lease-Ms: 9000"], "{\"servers\":[]}"),
+            (&["X-Rrpc-Lease-Ms: 9000"], &too_long),
+            (&["X-Rrpc-Lease-Ms: 0"], "[]"),
+            (&["X-Rrpc-Lease-Ms: soon"], "[]"),
+            (&[], "[]"),
+        ];
+        for (headers, body) in lists {
+            let answering = async { registry.request().await.answer("200 OK", headers, body).await };
+            let result = tokio::join!(client.servers(), answering).0;
+            assert!(matches!(result, Err(RegistryError::BadAnswer(_))), "{headers:?}: {result:?}");
+        }
+        let longest = format!("[\"tcp@a:1\"{}]", " ".repeat(2 * 1024 * 1024 - 11));
+        assert_eq!(longest.len(), MAX_LIST_LEN);
+        let answering =
+            async { registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], &longest).await };
+        let list = tokio::join!(client.servers(), answering).0.expect("a list of exactly the limit");
+        assert_eq!(texts(&list.servers), ["tcp@a:1"]);
+
+        let server = endpoint("tcp@a:1");
+        for headers in [&[][..], &["X-Rrpc-Lease-Ms: 0"]] {
+            let answering = async { registry.request().await.answer("200 OK", headers, "{}").await };
+            let result = tokio::join!(client.register(&server), answering).0;
+            assert!(matches!(result, Err(RegistryError::BadAnswer(_))), "{headers:?}: {result:?}");
+        }
+    });
+}
+
+/// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
+///
+/// A newer registry may list servers in a way that we do not know yet. One of them must not hide all.
+///
+/// Hint: decode a list of texts first, and parse them one by one.
+#[test]
+fn entries_that_are_no_endpoints_are_left_out() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let body = r#"["tcp@a:1", "quic@b:1", 7, null, "tcp@0.0.0.0:1", "", "tcp@c:1"]"#;
+        let answering = async {
+            registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], body).await;
+        };
+        let client = registry.client();
+        let list = tokio::join!(client.servers(), answering).0.unwrap();
+        assert_eq!(texts(&list.servers), ["tcp@a:1", "tcp@c:1"]);
+    });
+}
+
+/// A registry that says nothing, or stops in the middle of its answer, costs the time limit and no more; one
+/// that is not there is a different error.
+///
+/// GeeRPC asks without a time limit, inside of the call.
+///
+/// Hint: one limit around connecting, asking and reading all of the answer.
+#[test]
+fn a_registry_that_hangs_costs_the_time_limit() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let after = Duration::from_millis(100);
+        let client = registry.client().timeout(after);
+        let silent = async { registry.request().await };
+        let (result, unanswered) =
+            within("the time limit", async { tokio::join!(client.servers(), silent) }).await;
+        assert!(matches!(result, Err(RegistryError::Timeout { after: a }) if a == after), "{result:?}");
+        drop(unanswered);
+
+        let answer_half = async {
+            let mut request = registry.request().await;
+            let half = b"HTTP/1.1 200 OK\r\nX-Rrpc-Lease-Ms: 9000\r\nContent-Length: 9\r\n\r\n[";
+            request.send(half).await;
+            request
+        };
+        let (result, unfinished) =
+            within("the time limit", async { tokio::join!(client.servers(), answer_half) }).await;
+        assert!(matches!(result, Err(RegistryError::Timeout { .. })), "{result:?}");
+        drop(unfinished);
+
+        drop(registry);
+        let result = within("no connection", client.servers()).await;
+        assert!(matches!(result, Err(RegistryError::Unreachable(_))), "{result:?}");
+    });
+}
+
+/// A connection that is reset in the middle of an exchange: the error's text says so, and says it once. That
+/// holds for the text of the error itself and for the one with all its causes.
+///
+/// This text is all that the log of a heartbeat shows. hyper's own is "connection error", with the cause behind.
+///
+/// Hint: `error::full_text` makes one text of an error and its causes, and leaves out what was said already.
+#[test]
+fn an_exchange_that_breaks_names_the_cause() {
+    run(async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client_of(listener.local_addr().unwrap());
+        let resetting = async {
+            let (mut io, _) = listener.accept().await.unwrap();
+            io.read_u8().await.unwrap();
+            io.set_zero_linger().unwrap();
+        };
+        let (result, ()) = within("an error", async { tokio::join!(client.servers(), resetting) }).await;
+        let error = result.unwrap_err();
+        assert!(matches!(error, RegistryError::Unreachable(_)), "{error:?}");
+        for text in [error.to_string(), full_text(&error.into())] {
+            assert!(text.contains("reset"), "{text}");
+            let parts: Vec<_> = text.split(": ").collect();
+            assert_eq!(parts.iter().collect::<HashSet<_>>().len(), parts.len(), "said twice: {text}");
+        }
+    });
+}
+
+/// A URL may leave out the port and the path; what is no URL of a registry is refused, with a text that says
+/// why.
+///
+/// A mistake in a URL should be found when the program starts, and not at the first heartbeat, in a log.
+///
+/// Hint: `FromStr`, with an error that holds the text. `http::Uri` takes a URL apart for you, and it takes
+/// more than a registry can have.
+#[test]
+fn urls_are_checked_when_they_are_parsed() {
+    let good = [
+        ("http://registry", "http://registry:80/_rrpc_/registry"),
+        ("http://registry:9999/", "http://registry:9999/_rrpc_/registry"),
+        ("http://[::1]", "http://[::1]:80/_rrpc_/registry"),
+        ("http://10.0.0.7:9999/my/path", "http://10.0.0.7:9999/my/path"),
+    ];
+    for (text, full) in good {
+        let url: RegistryUrl = text.parse().unwrap();
+        assert_eq!(url.to_string(), full);
+        assert_eq!(full.parse::<RegistryUrl>().unwrap(), url, "what is shown can be parsed again");
+    }
+    let bad = [
+        ("https://registry", "https is not supported"),
+        ("ftp://registry", "the scheme is not http"),
+        ("registry:9999", "the scheme is missing"),
+        ("http://", "the host is missing"),
+        ("http://:9999", "the host is missing"),
+        ("http://registry:99999", "the port is not a number from 1 to 65535"),
+        ("http://registry:", "the port is not a number from 1 to 65535"),
+        ("http://me@registry", "user names"),
+        ("http://registry/a?b", "a query or a fragment"),
+        ("http://registry/a#b", "a query or a fragment"),
+        ("http://registry/a b", "the path has characters"),
+    ];
+    for (text, reason) in bad {
+        let error = text.parse::<RegistryUrl>().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert!(error.contains(&format!("{text:?}")), "{error}");
+        assert!(error.contains("expected http://host:port"), "{error}");
+    }
+}

@@ -1,0 +1,323 @@
+//! Discovery: a list that is refreshed beside the calls.
+//!
+//! Write `RegistryDiscovery` and `Refresher` in `src/registry/discovery.rs`: `start`, `run` and `finish`,
+//! then `refresh`, `wait_for_list` and `is_credible`.
+//!
+//! Chapter: Files of today > src/registry/discovery.rs; Limits > pause between two refreshes
+
+use super::*;
+
+/// The first call waits for the first list. If there is none it fails with the registry's own error, and a
+/// later one gets the list as soon as it is there.
+///
+/// With no list there is nothing better to do than to wait a moment; but not for ever.
+///
+/// Hint: a `watch` channel with a list that may be missing; whoever finds none waits for a change.
+#[test]
+fn the_first_call_waits_for_the_first_list() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let request = registry.request().await;
+        let (error, ()) = tokio::join!(discovery.get(&SelectMode::Random), async {
+            request.answer("503 Busy", &[], "").await;
+        });
+        assert_eq!(status::<()>(Err(registry_error(error.unwrap_err()))), 503);
+
+        let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
+        let (found, ()) = tokio::join!(discovery.get(&SelectMode::Random), answering);
+        assert_eq!(found.unwrap(), endpoint("tcp@a:1"));
+        assert!(discovery.last_error().is_none());
+    });
+}
+
+/// While there is no list, a call waits for the registry's time limit and then fails, also when the next
+/// attempt is much further away than that.
+///
+/// The pauses between attempts grow, and a caller's patience does not grow with them.
+///
+/// Hint: the wait has a limit of its own, whatever the loop that asks is doing.
+#[test]
+fn a_call_without_a_list_does_not_wait_for_ever() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client().timeout(Duration::from_millis(50)));
+        let _unanswered = registry.request().await;
+        let error = within("the time limit", discovery.get_all()).await.unwrap_err();
+        assert!(matches!(registry_error(error), RegistryError::Timeout { .. }));
+
+        drop(registry);
+        let begin = Instant::now();
+        for _ in 0..8 {
+            let error = within("the time limit", discovery.get_all()).await.unwrap_err();
+            registry_error(error);
+        }
+        // Eight times 50 ms. The eighth attempt would not come before 5 s.
+        assert!(begin.elapsed() < Duration::from_millis(2_500), "it took {:?}", begin.elapsed());
+    });
+}
+
+/// While there is no list, each call asks the registry at once, however long the pause to the next attempt is.
+///
+/// After a few failures that pause is seconds. The registry may be back, and then a call that waits for its turn
+/// fails for nothing.
+///
+/// Hint: who needs a list now can wake the task that asks.
+#[test]
+fn a_call_without_a_list_does_not_sit_out_the_pause() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let begin = Instant::now();
+        for _ in 0..8 {
+            let refusing = async { registry.request().await.answer("503 Busy", &[], "").await };
+            let (error, ()) = tokio::join!(discovery.get_all(), refusing);
+            assert_eq!(status::<()>(Err(registry_error(error.unwrap_err()))), 503);
+            // The eight pauses together are at least 4 s.
+            assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+        }
+        let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
+        let (list, ()) = tokio::join!(discovery.get_all(), answering);
+        assert_eq!(texts(&list.unwrap()), ["tcp@a:1"]);
+    });
+}
+
+/// Many calls without a list, while the registry cannot be reached: each of them fails, and none stops the others.
+///
+/// A `watch` has a lock. Two of its guards that are alive in one expression wait for each other as soon as a
+/// writer comes in between, and with them every thread that wants to read.
+///
+/// Hint: read all that you need through one guard, and end it before the next.
+#[test]
+fn calls_without_a_list_do_not_lock_each_other_out() {
+    run_threads(async || {
+        let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let discovery = std::sync::Arc::new(RegistryDiscovery::start(client_of(nowhere)));
+        let callers: Vec<_> = (0..32)
+            .map(|_| {
+                let discovery = std::sync::Arc::clone(&discovery);
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        registry_error(discovery.get_all().await.unwrap_err());
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            within("the end of every caller: do they hold a lock?", caller).await.unwrap();
+        }
+    });
+}
+
+/// When the registry answers badly, hangs, or is gone, the last good list stays in use.
+///
+/// In GeeRPC a registry that is down fails all calls although the servers are fine, and a 503 wipes the list.
+/// The registry is there to help; without it, everything that works must go on working.
+///
+/// Hint: only a good answer replaces the list.
+#[test]
+fn the_last_good_list_survives_a_bad_registry() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client().timeout(Duration::from_millis(200));
+        let hour = Some(Duration::from_secs(3600)); // so that only this test asks
+        let discovery = RegistryDiscovery::start_with(client, MultiServersDiscovery::new([]), hour);
+        registry.request().await.list(LEASE, &["tcp@a:1", "tcp@b:1"]).await;
+        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"]);
+
+        for (line, body) in [("503 Busy", "[]"), ("200 OK", "<html>"), ("204 No Content", "")] {
+            let refreshed = within("the end of the refresh", async {
+                tokio::select! {
+                    refreshed = discovery.refresh() => refreshed,
+                    never = registry.answer_all(line, &["X-Rrpc-Lease-Ms: 9000"], body) => match never {},
+                }
+            });
+            registry_error(refreshed.await.unwrap_err());
+            assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "after {line} {body:?}");
+        }
+        let error = within("the time limit", discovery.refresh()).await.unwrap_err();
+        assert!(matches!(registry_error(error), RegistryError::Timeout { .. }));
+        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry hangs");
+
+        drop(registry);
+        let error = within("an error", discovery.refresh()).await.unwrap_err();
+        assert!(matches!(registry_error(error), RegistryError::Unreachable(_)));
+        assert!(discovery.last_error().is_some());
+        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry is gone");
+    });
+}
+
+/// While a refresh hangs, a call gets its server from the list without any delay.
+///
+/// GeeRPC refreshes inside of the call and under a lock, without a time limit: a slow registry stops every
+/// call of every client.
+///
+/// Hint: a task asks the registry; `get` reads what is there, and never asks.
+#[test]
+fn a_call_never_waits_for_a_refresh() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        registry.request().await.list(Duration::from_millis(60), &["tcp@a:1"]).await;
+        assert_eq!(listed(&discovery).await, ["tcp@a:1"]);
+        let _unanswered = registry.request().await;
+        tokio::select! {
+            biased;
+            found = discovery.get(&SelectMode::RoundRobin) => assert_eq!(found.unwrap(), endpoint("tcp@a:1")),
+            () = std::future::ready(()) => panic!("get was not ready at once"),
+        }
+        tokio::select! {
+            biased;
+            all = discovery.get_all() => assert_eq!(texts(&all.unwrap()), ["tcp@a:1"]),
+            () = std::future::ready(()) => panic!("get_all was not ready at once"),
+        }
+    });
+}
+
+/// The registry is asked again after a third of the lease that it named, and a server that joins or leaves
+/// reaches those who subscribed; a list that is the same does not.
+///
+/// Each notice makes every client look at all its connections.
+///
+/// Hint: the answer to `GET` has the lease, too. `send_if_modified` tells of changes only.
+#[test]
+fn the_list_follows_the_registry() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let mut list = discovery.subscribe();
+        let [short, long] = [300, 3_000].map(Duration::from_millis);
+        let mut request = registry.request().await;
+        let answers = [(&["tcp@a:1"][..], short), (&["tcp@a:1", "tcp@b:1"], long), (&["tcp@b:1"], short)];
+        for (servers, lease) in answers {
+            let answered = Instant::now();
+            request.list(lease, servers).await;
+            within("a new list", list.changed()).await.unwrap();
+            assert_eq!(texts(&list.borrow_and_update()), servers);
+            let same = registry.request().await;
+            let pause = answered.elapsed();
+            assert!(pause >= lease / 3, "asked again after {pause:?}");
+            // Far from a whole lease of 3 s, and far enough from a busy machine.
+            assert!(pause < Duration::from_secs(2), "asked again after {pause:?}");
+            same.list(short, servers).await;
+            request = registry.request().await; // so the answer before was taken in
+            assert!(!list.has_changed().unwrap(), "the list is the same as before");
+        }
+    });
+}
+
+/// An empty list is believed only after the registry has said so for a whole lease.
+///
+/// A registry that has just been restarted knows nobody until the next heartbeats. If every client believed
+/// it, each restart of the registry would be an outage of everything.
+///
+/// Hint: remember since when the answers have been empty.
+#[test]
+fn an_empty_list_is_not_believed_at_once() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let lease = Duration::from_millis(300);
+        let mut list = discovery.subscribe();
+        registry.request().await.list(lease, &["tcp@a:1"]).await;
+        within("the first list", list.changed()).await.unwrap();
+        list.borrow_and_update();
+
+        // The registry has been restarted, and the server's heartbeat reaches it in time.
+        registry.request().await.list(lease, &[]).await;
+        registry.request().await.list(lease, &["tcp@a:1"]).await;
+        let request = registry.request().await;
+        assert!(!list.has_changed().unwrap(), "the restart was not noticed");
+
+        // This time all servers have really gone.
+        let gone = Instant::now();
+        request.list(lease, &[]).await;
+        within("the empty list", async {
+            tokio::select! {
+                changed = list.changed() => changed.unwrap(),
+                () = async { loop { registry.request().await.list(lease, &[]).await } } => {}
+            }
+        })
+        .await;
+        assert!(gone.elapsed() >= lease, "believed after {:?}", gone.elapsed());
+        assert_eq!(texts(&list.borrow_and_update()), [""; 0]);
+        let error = within("no server", discovery.get(&SelectMode::Random)).await.unwrap_err();
+        assert!(matches!(error, DiscoveryError::NoServers), "{error:?}");
+    });
+}
+
+/// Any number of refreshes at the same time are one request, and each of them sees what the registry knew
+/// when it was asked for.
+///
+/// A refresh is asked for when something has gone wrong, and then by everybody at once. That must not be what
+/// brings the registry down.
+///
+/// Hint: an answer that was on its way before may be too old. So join the next attempt, not that one.
+#[test]
+fn refreshes_share_one_request() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let discovery = RegistryDiscovery::start(registry.client());
+        let on_its_way = registry.request().await;
+        let many = async {
+            let mut refreshes = Vec::new();
+            for _ in 0..10 {
+                refreshes.push(discovery.refresh());
+            }
+            within("the refreshes", join_all(refreshes)).await
+        };
+        let answering = async {
+            tokio::task::yield_now().await;
+            on_its_way.list(LEASE, &["tcp@old:1"]).await;
+            registry.request().await.list(LEASE, &["tcp@new:1"]).await;
+        };
+        let (results, ()) = tokio::join!(many, answering);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        assert_eq!(listed(&discovery).await, ["tcp@new:1"]);
+        registry.expect_silence(Duration::from_millis(50)).await;
+    });
+}
+
+/// A list to begin with is used at once, before the registry has said anything; one that is set by hand as
+/// well.
+///
+/// A program that knows some servers, from its last run or its configuration, can start while the registry is
+/// down.
+///
+/// Hint: put it where the answers go, before the first question.
+#[test]
+fn a_list_to_begin_with_is_used_at_once() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let seed = MultiServersDiscovery::new([endpoint("tcp@seed:1")]);
+        let discovery = RegistryDiscovery::start_with(registry.client(), seed, None);
+        let request = registry.request().await;
+        assert_eq!(listed(&discovery).await, ["tcp@seed:1"]);
+        discovery.update(vec![endpoint("tcp@hand:1")]);
+        assert_eq!(listed(&discovery).await, ["tcp@hand:1"]);
+        let mut list = discovery.subscribe();
+        request.list(LEASE, &["tcp@a:1"]).await;
+        within("the registry's list", list.changed()).await.unwrap();
+        assert_eq!(listed(&discovery).await, ["tcp@a:1"]);
+    });
+}
+
+/// A discovery that is dropped asks no more, even in the middle of a question, and leaves no task.
+///
+/// Whatever is started has an owner. A program that makes a discovery for each job would ask the registry
+/// more and more often.
+///
+/// Hint: abort the task in `Drop`. The task must not hold what it is owned by.
+#[test]
+fn a_discovery_that_is_dropped_stops() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let before = alive_tasks();
+        let discovery = RegistryDiscovery::start(registry.client());
+        registry.request().await.list(Duration::from_millis(30), &[]).await;
+        let _unanswered = registry.request().await;
+        drop(discovery);
+        eventually("all tasks are gone", || alive_tasks() == before).await;
+        registry.expect_silence(Duration::from_millis(50)).await;
+    });
+}

@@ -1,0 +1,48 @@
+//! All of it together.
+//!
+//! No new function. A registry, its servers and a balanced client in one process.
+//!
+//! Chapter: The system in one process
+
+use super::*;
+
+/// Calls go on while the registry is dead, and when it is back, knowing nobody, everything heals by itself:
+/// old servers are listed again, and new ones get calls.
+///
+/// This is the failure that GeeRPC does not survive. One error stops its heartbeats for ever.
+///
+/// Hint: if this fails and all above pass, look at how the heartbeat, the list and the pool meet.
+#[test]
+fn everything_heals_after_a_restart_of_the_registry() {
+    run(async || {
+        let lease = Duration::from_millis(300);
+        let registry = RunningRegistry::start(&Registry::new().ttl(lease)).await;
+        let addr = registry.addr;
+        let first: Running = start(Server::new(arith())).await;
+        let beats = Heartbeat::start(client_of(addr), Endpoint::tcp(first.addr));
+        within("the registration", beats.wait_registered()).await;
+        let discovery = RegistryDiscovery::start(client_of(addr));
+        let mut list = discovery.subscribe();
+        let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default());
+        let sum = async || -> i32 {
+            let args = Sum { num1: 1, num2: 2 };
+            within("a call", client.call("Arith.sum", &args)).await.unwrap()
+        };
+        assert_eq!(sum().await, 3);
+
+        registry.kill().await;
+        eventually("the heartbeat fails", || beats.last_error().is_some()).await;
+        assert_eq!(sum().await, 3, "the registry is dead, but the server is not");
+
+        let registry = Registry::new().ttl(lease); // knows nobody
+        let _running = RunningRegistry::start_at(&registry, addr).await;
+        let second: Running = start(Server::new(arith())).await;
+        let _beats = Heartbeat::start(client_of(addr), Endpoint::tcp(second.addr));
+        eventually("both servers are listed", || registry.servers().len() == 2).await;
+        within("both servers in the client's list", list.wait_for(|list| list.len() == 2)).await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(sum().await, 3);
+        }
+        assert_eq!(client.connections(), 2, "both servers get calls");
+    });
+}
