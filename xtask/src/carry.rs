@@ -1,8 +1,8 @@
 //! What a day's text reads like in another day: the same, but for the crate's name.
 //!
-//! `day2-client` becomes `day4-timeout`, and `day2_client` becomes `day4_timeout`. A suite keeps its file
-//! name in every day, and in day 2 that name is the crate's name too; so a name that is plainly a suite's is
-//! left alone.
+//! `day2-client` becomes `day4-timeout`, and `day2_client` becomes `day4_timeout`. A suite keeps its name in
+//! every day, and in day 2 that name is the crate's name too; so a name that is plainly a suite's is left
+//! alone.
 
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn replace(text: &str, name: &str, by: &str) -> String {
         let (before, after) = (&rest[..at], &rest[at + name.len()..]);
         out.push_str(before);
         // A match may begin where the one before it ended, so what stands before is read from `out`.
-        let is_crate = !is_suite(&out, after) && !is_part_of_a_word(&out, after);
+        let is_crate = !is_suite(&out) && !is_part_of_a_word(&out, after);
         out.push_str(if is_crate { by } else { name });
         rest = after;
     }
@@ -43,9 +43,9 @@ fn replace(text: &str, name: &str, by: &str) -> String {
     out
 }
 
-/// `tests/day2_client…`, `--test day2_client` and `day2_client.rs` are the suite, not the crate.
-fn is_suite(before: &str, after: &str) -> bool {
-    ["tests/", "--test ", "--test="].iter().any(|lead| before.ends_with(lead)) || after.starts_with(".rs")
+/// `mod day2_client`, `suites/day2_client` and `--test suites day2_client` are the suite, not the crate.
+fn is_suite(before: &str) -> bool {
+    ["mod ", "suites/", "suites "].iter().any(|lead| before.ends_with(lead))
 }
 
 /// An underscore before the name is no part of it: cargo itself writes `CARGO_BIN_EXE_day2-client`.
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_suite_keeps_its_name() {
-        for text in ["tests/day2_client.rs", "tests/day2_client", "`day2_client.rs`", "--test=day2_client"] {
+        for text in ["mod day2_client;", "`tests/suites/day2_client/mod.rs`"] {
             assert_day2_in_day4(text, text);
         }
         assert_day2_in_day4(
-            "cargo test -p day2-client --test day2_client",
-            "cargo test -p day4-timeout --test day2_client",
+            "cargo test -p day2-client --test suites day2_client",
+            "cargo test -p day4-timeout --test suites day2_client",
         );
     }
 

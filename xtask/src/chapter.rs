@@ -1,6 +1,6 @@
 //! Places in a day's chapter, which is its README.
 //!
-//! A section of a suite names its place as `// Chapter: The wire > Frames`: a heading, and, if more than one
+//! A stage of a suite names its place as `Chapter: The wire > Frames`: a heading, and, if more than one
 //! thing stands under it, how a line there begins: a smaller heading, a bold lead (`**Frames.** Everything
 //! is …`), a bullet or a row of a table (`src/frame.rs`). What is said twice is not written twice: stars and
 //! backticks do not count.
@@ -52,7 +52,7 @@ impl Chapter {
         self.lines.iter().find_map(|line| heading(line)).map(|(_, text)| text)
     }
 
-    /// The place that a section of a suite names.
+    /// The place that a stage of a suite names.
     pub(crate) fn find(&self, place: &str) -> Option<Spot> {
         let (top, part) = match place.split_once(" > ") {
             Some((top, part)) => (top, Some(part)),
@@ -130,7 +130,7 @@ mod tests {
 
 | file | | what for |
 |---|---|---|
-| `src/pending.rs` | new | the calls in flight |
+| `src/client/in_flight.rs` | new | the calls in flight |
 
 ## The wire
 
@@ -163,7 +163,7 @@ See `the_last_test`.
         assert_eq!(line("The wire > Frames"), real("**Frames.**"));
         assert_eq!(line("The wire > In bincode"), real("### In"));
         assert_eq!(line("The wire > Numbers"), real("* **Numbers**"));
-        assert_eq!(line("Files of today > src/pending.rs"), real("| `src/pending.rs`"));
+        assert_eq!(line("Files of today > src/client/in_flight.rs"), real("| `src/client/in_flight.rs`"));
         for nowhere in ["the wire", "The wire > Frame", "Files of today > Frames", "Frames", "The wire > "] {
             assert_eq!(line(nowhere), None, "{nowhere}");
         }

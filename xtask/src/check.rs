@@ -25,6 +25,7 @@ use crate::panics::{Finding, Step};
 use crate::runner::{self, Broken, NEVER, Place, Program, Stop};
 use crate::screen::{Paint, Status};
 use crate::suites::{self, Suite};
+use crate::tree;
 
 /// No more steps are begun when this many hang.
 const MAX_HUNG: usize = 3;
@@ -200,7 +201,10 @@ fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_
             outln!("    … and {} more", broken.len() - MAX_NAMES);
         }
         if !broken.is_empty() {
-            outln!("    {}", paint.dim(&format!("cargo test -p {} --test {}", day.name, ran.suite.name)));
+            outln!(
+                "    {}",
+                paint.dim(&format!("cargo test -p {} --test suites {}", day.name, ran.suite.name))
+            );
         }
         passed &= broken.is_empty();
     }
@@ -220,16 +224,17 @@ fn run(root: &Path, day: &Day, names: &[&str], stop: Stop<'_>) -> Result<Result<
     status.show(&format!("building {}", day.name));
     let place = Place { root, target_dir: None };
     let colours = Paint::stdout().colours;
-    let programs = match runner::build(place, &[day], names, colours, |line| status.show(line))? {
+    let programs = match runner::build(place, &[day], false, colours, |line| status.show(line))? {
         Ok(programs) => programs,
         Err(broken) => return Ok(Err(broken)),
     };
+    let Some(program) = programs.first() else {
+        bail!("cargo has built no suites of {}", day.name);
+    };
+    let tree = tree::read(root, day)?;
     let mut ran = Vec::new();
     for name in names {
-        let Some(program) = programs.iter().find(|program| program.target == *name) else {
-            bail!("cargo has built no test program {name} of {}", day.name);
-        };
-        let suite = suites::read(&day.dir(root), name)?;
+        let suite = suites::read(&tree, name)?;
         ran.push(run_suite(day, suite, program, &mut status, stop)?);
     }
     Ok(Ok(ran))
@@ -243,18 +248,19 @@ fn run_suite(
     stop: Stop<'_>,
 ) -> Result<Ran> {
     // A test for another system is in the source and not in the program.
-    let known = program.list()?;
-    suite.tests.retain(|test| known.contains(&test.name));
-    if let Some(name) = known.iter().find(|name| suite.tests.iter().all(|test| test.name != **name)) {
+    let mut known = program.list()?;
+    known.retain(|name| name.starts_with(&format!("{}::", suite.name)));
+    suite.tests.retain(|test| known.contains(&test.path));
+    if let Some(name) = known.iter().find(|name| suite.tests.iter().all(|test| test.path != **name)) {
         bail!("{} has a test {name} that cannot be found in its source", suite.name);
     }
     let start = Instant::now();
-    let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.name.as_str())).collect();
+    let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.path.as_str())).collect();
     let (mut ended, mut hung) = (0, 0);
     let outcomes = runner::run_all(&tests, runner::jobs(), stop, |_, outcome| {
         ended += 1;
         hung += usize::from(Finding::of(outcome, day.name).step == Step::Hung);
-        status.show(&format!("{}: {ended} of {}", program.target, tests.len()));
+        status.show(&format!("{}: {ended} of {}", suite.name, tests.len()));
         if hung >= MAX_HUNG { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     status.clear();

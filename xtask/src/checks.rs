@@ -12,8 +12,8 @@ use crate::readme::{self, HEADING};
 use crate::suites::{self, Suite};
 use crate::tree::Tree;
 
-/// The one file of the shared test helpers that a later day may add lines to.
-const SUPPORT_MOD: &str = "tests/support/mod.rs";
+/// The files of the suites that a later day may add lines to.
+const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
 
 /// A file over the limit is more than one idea.
 pub(crate) fn length(tree: &Tree) -> Vec<String> {
@@ -72,7 +72,7 @@ pub(crate) fn lesson(day: &Day, before: &Day, comparison: &Comparison) -> Vec<St
             Fate::Changed if in_src && !day.may_change(path) => {
                 format!("differs from {before}, and day {number} does not teach it")
             }
-            Fate::Changed if path == SUPPORT_MOD => match comparison.counts.get(path) {
+            Fate::Changed if MODS.contains(&path.as_str()) => match comparison.counts.get(path) {
                 Some((_, removed @ 1..)) => {
                     format!("{removed} lines of {before} are gone or changed; it may only gain lines")
                 }
@@ -120,11 +120,8 @@ pub(crate) fn promise(root: &Path, day: &Day, after: &Tree, comparison: &Compari
     let Some(promise) = readme::promise(&text, day.name) else {
         return vec![format!("README.md: the table of the days has no row for `{}`", day.name)];
     };
-    let own = format!("tests/day{}_", day.number);
-    // A suite that is not Rust is a failure of its own.
-    let suites = after.iter().filter(|(path, _)| path.starts_with(&own));
-    let tests: usize =
-        suites.filter_map(|(path, text)| suites::parse(path, text).ok()).map(|suite| suite.tests.len()).sum();
+    // A suite that cannot be read is a failure of its own.
+    let tests = suites::read(after, &day.ident()).map_or(0, |suite| suite.tests.len());
     let diff = readme::diff(comparison.lesson());
     let mut failures = Vec::new();
     if promise.diff != diff {
@@ -141,47 +138,42 @@ pub(crate) fn promise(root: &Path, day: &Day, after: &Tree, comparison: &Compari
     failures
 }
 
-/// What `check` shows of the day's own suite is there: each section names places of the chapter, each test
-/// says what it wants and gives a hint, and the tests that the chapter names exist.
+/// What `check` shows of the day's own suite is there: each stage names places of the chapter, each test says
+/// what it wants and gives a hint, and the tests that the chapter names exist.
 pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     let chapter = Chapter::read(root, day);
-    let own = format!("tests/day{}_", day.number);
-    let mut failures = Vec::new();
-    for (path, text) in tree.iter().filter(|(path, _)| path.starts_with(&own)) {
-        match suites::parse(path, text) {
-            Ok(suite) => failures.extend(told(&suite, &chapter).iter().map(|why| format!("{path}:{why}"))),
-            Err(error) => failures.push(format!("{path}: {error:#}")),
-        }
-        for name in chapter.tests_named() {
-            if !text.contains(&format!("fn {name}(")) {
-                failures.push(format!("README.md: it names a test `{name}`, which {path} does not have"));
-            }
+    let suite = match suites::read(tree, &day.ident()) {
+        Ok(suite) => suite,
+        Err(error) => return vec![format!("{error:#}")],
+    };
+    let mut failures = told(&suite, &chapter);
+    for name in chapter.tests_named() {
+        if suite.tests.iter().all(|test| test.name != name) {
+            failures.push(format!("README.md: it names a test `{name}`, which {} does not have", suite.name));
         }
     }
     failures
 }
 
-/// The failures of one suite, each with its line.
+/// The failures of one suite, each with its place.
 fn told(suite: &Suite, chapter: &Chapter) -> Vec<String> {
     let mut failures = Vec::new();
-    for (index, section) in suite.sections.iter().enumerate() {
-        let (line, title) = (section.line, &section.title);
-        if section.chapter.is_empty() && suite.tests.iter().any(|test| test.section == Some(index)) {
-            failures.push(format!("{line}: section \"{title}\" does not name its place: // Chapter: …"));
+    for stage in &suite.stages {
+        let file = &stage.file;
+        if stage.title.is_empty() || stage.chapter.is_empty() {
+            failures.push(format!("{file}: say what the stage is, and where it is told of: //! Chapter: …"));
         }
-        for place in section.chapter.iter().filter(|place| chapter.find(place).is_none()) {
-            failures.push(format!("{line}: section \"{title}\": README.md has no place \"{place}\""));
+        for place in stage.chapter.iter().filter(|place| chapter.find(place).is_none()) {
+            failures.push(format!("{file}: README.md has no place \"{place}\""));
         }
     }
     for test in &suite.tests {
-        let (line, name) = (test.line, &test.name);
-        if test.section.is_none() {
-            failures.push(format!("{line}: {name} stands above the first section"));
-        }
+        let (file, line, name) = (&suite.stages[test.stage].file, test.line, &test.name);
         let mut paragraphs = test.doc.split("\n\n");
         let says = paragraphs.next().is_some_and(|first| !first.is_empty() && !first.starts_with("Hint:"));
         if !says || !paragraphs.any(|paragraph| paragraph.starts_with("Hint:")) {
-            failures.push(format!("{line}: {name}: say what it wants, why, and after that \"Hint: …\""));
+            failures
+                .push(format!("{file}:{line}: {name}: say what it wants, why, and after that \"Hint: …\""));
         }
     }
     failures

@@ -1,7 +1,7 @@
 //! `days`: each day against the day before.
 //!
 //! The course promises that the difference between two days is the lesson and nothing else. This shows the
-//! difference, in files and lines, and fails where the promise is broken (see `checks`). The crate's name is
+//! difference, in files and lines, and fails where the promise is broken (see `checks` and `layers`). The crate's name is
 //! translated first. Days that nobody has written yet are skipped, so that it can be used from the first day
 //! on.
 
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::checks;
 use crate::course::{DAYS, Day};
+use crate::layers;
 use crate::screen;
 use crate::tree::{self, Counts, Tree};
 
@@ -72,6 +73,7 @@ pub(crate) fn run(root: &Path, only: Option<u8>) -> Result<bool> {
         let after = tree::read(root, day)?;
         let mut wrong = checks::dependencies(root, day, &after)?;
         wrong.extend(checks::length(&after));
+        wrong.extend(layers::check(&after));
         wrong.extend(checks::suite(root, day, &after));
         match day.before() {
             Some(before) if !before.exists(root) => {

@@ -162,7 +162,7 @@ fn reading_order(root: &Path, day: &Day, exercise: &Exercise) -> Vec<String> {
     order
 }
 
-/// The path that `--only` names: `client.rs`, or `src/client.rs`.
+/// The path that `--only` names: `client/mod.rs`, or `src/client/mod.rs`.
 fn chosen(day: &Day, only: &str, after: &Tree, order: &[String]) -> Result<String> {
     let path = format!("src/{}", only.strip_prefix("src/").unwrap_or(only));
     if order.contains(&path) {

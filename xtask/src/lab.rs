@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use crate::course::Day;
 use crate::git;
-use crate::suites;
+use crate::suites::{self, Suite, Test};
+use crate::tree;
 
 /// One defect that can be put into a day's crate.
 #[derive(Debug, Deserialize)]
@@ -133,7 +134,7 @@ pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
     outln!("Day {}, lab {number}: {}\n", day.number, lab.title);
     print_change(&file, &healthy, &broken);
     let number = format!("{} {number}", day.number);
-    let suite = format!("cargo test -p {} --test {}", day.name, day.ident());
+    let suite = format!("cargo test -p {} --test suites {}", day.name, day.ident());
     outln!("\nWhich test will fail, and why? Decide first, then look:\n");
     for (command, what) in [
         (format!("cargo xtask check {}", day.number), "the day's suite, step by step"),
@@ -160,19 +161,24 @@ pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
 pub(crate) fn answer(root: &Path, day: &Day, number: usize) -> Result<bool> {
     let labs = load(root, day)?;
     let lab = pick(&labs, day, number)?;
-    let (name, suite) = (day.name, day.ident());
+    let suite = suites::read(&tree::read(root, day)?, &day.ident())?;
+    let test = named(&suite, lab)?;
+    let (name, file) = (day.name, &suite.stages[test.stage].file);
     outln!("Day {}, lab {number}: {}\n", day.number, lab.title);
     outln!("{} fails.\n{}\n", lab.test, lab.why.trim());
-    outln!("  {name}/tests/{suite}.rs:{} says what it wants, and why", line_of(root, day, lab)?);
-    outln!("  cargo test -p {name} --test {suite} -- --exact {}", lab.test);
+    outln!("  {name}/{file}:{} says what it wants, and why", test.line);
+    outln!("  cargo test -p {name} --test suites -- --exact {}", test.path);
     Ok(true)
 }
 
-/// Where in the day's own suite the test is that must fail.
-fn line_of(root: &Path, day: &Day, lab: &Lab) -> Result<usize> {
-    let suite = suites::read(&day.dir(root), &day.ident())?;
+/// The test of the day's own suite that must fail.
+///
+/// # Errors
+///
+/// The suite does not have it.
+pub(crate) fn named<'a>(suite: &'a Suite, lab: &Lab) -> Result<&'a Test> {
     let test = suite.tests.iter().find(|test| test.name == lab.test);
-    Ok(test.with_context(|| format!("{} has no test {}", suite.name, lab.test))?.line)
+    test.with_context(|| format!("{} has no test {}", suite.name, lab.test))
 }
 
 /// Labs are counted from 1.
@@ -225,6 +231,7 @@ mod tests {
         for day in &DAYS {
             let labs = load(root, day).unwrap();
             assert!(labs.len() >= LABS_A_DAY, "day {} has {} labs", day.number, labs.len());
+            let suite = suites::read(&tree::read(root, day).unwrap(), &day.ident()).unwrap();
             let titles: BTreeSet<_> = labs.iter().map(|lab| &lab.title).collect();
             assert_eq!(titles.len(), labs.len(), "day {}: two labs have the same title", day.number);
 
@@ -234,7 +241,7 @@ mod tests {
                 assert!(lab.file.starts_with("src/"), "{at}: {} is no source", lab.file);
                 let text = fs::read_to_string(day.dir(root).join(&lab.file)).unwrap();
                 lab.apply(&text).unwrap_or_else(|error| panic!("{at}: {error}"));
-                line_of(root, day, lab).unwrap_or_else(|error| panic!("{at}: {error}"));
+                named(&suite, lab).unwrap_or_else(|error| panic!("{at}: {error}"));
                 for text in [&lab.title, &lab.why] {
                     assert!(!text.trim().is_empty() && !text.contains(&lab.test), "{at}: {text:?}");
                 }

@@ -9,7 +9,7 @@ use crate::chapter::Chapter;
 use crate::course::Day;
 use crate::panics::{Finding, Step};
 use crate::screen::{Paint, WIDTH, wrap};
-use crate::suites::{Suite, Test};
+use crate::suites::{Stage, Suite, Test};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
@@ -57,13 +57,12 @@ impl Ladder<'_> {
     }
 
     fn steps(&self, text: &mut String, paint: Paint) {
-        let mut section = None;
+        let mut stage = None;
         for (test, finding) in self.suite.tests.iter().zip(self.findings) {
-            if test.section != section {
-                section = test.section;
-                let title = section.and_then(|index| self.suite.sections.get(index));
+            if stage != Some(test.stage) {
+                stage = Some(test.stage);
                 line(text, "");
-                line(text, &format!("  {}", title.map_or("", |section| &section.title)));
+                line(text, &format!("  {}", self.stage(test).title));
             }
             let word = match finding.step {
                 Step::Passed => paint.green("ok    "),
@@ -117,7 +116,7 @@ impl Ladder<'_> {
         }
         let source = finding.place.as_deref().and_then(|place| source(self.root, place));
         fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
-        let own = format!("{krate}/tests/{}.rs:{}", self.suite.name, test.line);
+        let own = format!("{krate}/{}:{}", self.stage(test).file, test.line);
         fact(text, paint, "test", &[own]);
         fact(text, paint, "chapter", &self.places(test));
         if hint {
@@ -133,17 +132,20 @@ impl Ladder<'_> {
         }
     }
 
-    /// Where the chapter tells of it: the places of its section, and where it is named.
+    fn stage(&self, test: &Test) -> &Stage {
+        &self.suite.stages[test.stage]
+    }
+
+    /// Where the chapter tells of it: the places of its stage, and where it is named.
     fn places(&self, test: &Test) -> Vec<String> {
-        let section = test.section.and_then(|index| self.suite.sections.get(index));
-        let places = section.into_iter().flat_map(|section| &section.chapter);
+        let places = self.stage(test).chapter.iter();
         let spots = places.filter_map(|place| self.chapter.find(place)).chain(self.chapter.story(&test.name));
         let shown = spots.map(|spot| format!("{}/README.md:{} {}", self.day.name, spot.line, spot.title));
         shown.collect()
     }
 }
 
-/// The line of source at a place such as `day2-client/src/pending.rs:88`, as far as it fits.
+/// The line of source at a place such as `day2-client/src/client/in_flight.rs:88`, as far as it fits.
 fn source(root: &Path, place: &str) -> Option<String> {
     let (path, line) = place.rsplit_once(':')?;
     let text = fs::read_to_string(root.join(path)).ok()?;
@@ -219,9 +221,10 @@ mod tests {
     use super::*;
     use crate::{course, suites};
 
-    const SUITE: &str = r#"
-// ---- frames ----
-// Chapter: The wire > Frames
+    const FRAMES: &str = "\
+//! Frames.
+//!
+//! Chapter: The wire > Frames
 
 /// A frame is its length and its payload. Then more.
 ///
@@ -232,15 +235,18 @@ fn a_frame() {}
 /// Frames arrive whole.
 #[test]
 fn whole_frames() {}
+";
 
-// ---- the server ----
-// Chapter: Limits
+    const SERVER: &str = "\
+//! The server.
+//!
+//! Chapter: Limits
 
 /// The server
 /// answers.
 #[test]
 fn an_answer() {}
-"#;
+";
 
     const README: &str = "\
 # Day 1: bytes
@@ -266,11 +272,14 @@ fn an_answer() {}
         fs::create_dir_all(&src).unwrap();
         let text = format!("{}    assert_eq!(len, {}); // é\n", "\n".repeat(6), "9".repeat(100));
         fs::write(src.join("frame.rs"), text).unwrap();
+        let files = [("mod", "mod frames;\nmod server;\n"), ("frames", FRAMES), ("server", SERVER)];
+        let files =
+            files.map(|(name, text)| (format!("{}/day1_codec/{name}.rs", suites::DIR), text.to_owned()));
         let ladder = Ladder {
             root: root.path(),
             day: course::day(1).unwrap(),
             chapter: &Chapter::parse(README),
-            suite: &suites::parse("day1_codec", SUITE).unwrap(),
+            suite: &suites::read(&files.into(), "day1_codec").unwrap(),
             findings: &findings,
             time: Duration::from_millis(1240),
         };
@@ -278,7 +287,7 @@ fn an_answer() {}
     }
 
     #[test]
-    fn the_steps_stand_under_their_sections_and_the_first_to_work_on_is_told() {
+    fn the_steps_stand_under_their_stages_and_the_first_to_work_on_is_told() {
         let text = show(
             [
                 (Step::Failed, &["the lengths", " left: 3", "right: 4"]),
@@ -290,11 +299,11 @@ fn an_answer() {}
         let expected = "\
 Day 1: bytes
 
-  frames
+  Frames
     FAILED  a_frame
     ok      whole_frames
 
-  the server
+  The server
     todo    an_answer
 
 1 of 3 passed, 1 failed, 1 not yet reached (1.2 s)
@@ -307,7 +316,7 @@ The first step that fails: a_frame
            right: 4
   place    day1-codec/src/frame.rs:7
            assert_eq!(len, 9999999999999999999999999999999999999999999999999999…
-  test     day1-codec/tests/day1_codec.rs:9
+  test     day1-codec/tests/suites/day1_codec/frames.rs:9
   chapter  day1-codec/README.md:5 The wire > Frames
            day1-codec/README.md:7 The story.
 

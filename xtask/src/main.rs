@@ -41,6 +41,7 @@ mod forward;
 mod git;
 mod lab;
 mod ladder;
+mod layers;
 mod panics;
 mod prove;
 mod prove_exercises;
@@ -112,7 +113,7 @@ enum Command {
         /// The day to do
         #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
         day: u8,
-        /// Only this file of the day, such as client.rs
+        /// Only this file of the day, such as client/mod.rs
         #[arg(long, value_name = "FILE")]
         only: Option<String>,
     },

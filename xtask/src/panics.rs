@@ -8,7 +8,7 @@ use crate::runner::{Outcome, Verdict};
 /// What `todo!("day 2: …")` says before its own words.
 const TODO: &str = "not yet implemented";
 
-/// The last words of a test that was not done in time (see `tests/support/mod.rs`).
+/// The last words of a test that was not done in time (see `tests/suites/support/mod.rs`).
 const TOO_LATE: &str = "the test did not end within";
 
 /// The most lines of a message that are shown, and the most characters of a line.
@@ -37,7 +37,7 @@ pub(crate) struct Finding {
     pub(crate) step: Step,
     /// The reason, in one line; with two values that differ, or a longer message, in a few.
     pub(crate) reason: Vec<String>,
-    /// Such as `day2-client/src/pending.rs:88`. `None`: in the test itself, or nowhere in particular.
+    /// Such as `day2-client/src/client/in_flight.rs:88`. `None`: in the test itself, or nowhere in particular.
     pub(crate) place: Option<String>,
     /// What the test said after that, if the reason was a panic in the crate's own code.
     pub(crate) then: Vec<String>,
@@ -116,7 +116,7 @@ impl Panic {
 
     /// A place in the shared helpers tells nobody anything; the one that they name, does.
     fn shown_place(&self, krate: &str) -> Option<String> {
-        if !self.place.starts_with(&format!("{krate}/tests/support/")) {
+        if !self.place.starts_with(&format!("{krate}/tests/suites/support/")) {
             return Some(self.place.clone());
         }
         let (_, caller) = self.message.lines().next()?.rsplit_once(AWAITED)?;
@@ -143,7 +143,7 @@ fn panics(output: &str) -> Vec<Panic> {
     panics
 }
 
-/// `thread 'name' (7) panicked at src/pending.rs:88:9:`
+/// `thread 'name' (7) panicked at src/client/in_flight.rs:88:9:`
 fn place(line: &str) -> Option<&str> {
     let (_, place) = line.strip_prefix("thread '")?.split_once(" panicked at ")?;
     place.strip_suffix(':')
@@ -245,7 +245,7 @@ mod tests {
     }
 
     const UNEQUAL: &str = "\nrunning 1 test\n
-thread '<unnamed>' (30470) panicked at day2-client/tests/day2_client.rs:185:37:
+thread '<unnamed>' (30470) panicked at day2-client/tests/suites/day2_client/a.rs:185:37:
 assertion `left == right` failed: the queue 3
   left: \"abc\\nd\"
  right: \"abd\"
@@ -260,11 +260,11 @@ failures:
         let found = failed(UNEQUAL);
         assert_eq!(found.step, Step::Failed);
         assert_eq!(found.reason, ["the queue 3", "  came: \"abc\\nd\"", "wanted: \"abd\""]);
-        assert_eq!(found.place.as_deref(), Some("day2-client/tests/day2_client.rs:185"));
+        assert_eq!(found.place.as_deref(), Some("day2-client/tests/suites/day2_client/a.rs:185"));
 
         // Nobody knows which of the two is wanted, or the one is wanted not to be the other.
         let plain = ["the queue 3", " left: \"abc\\nd\"", "right: \"abd\""];
-        assert_eq!(failed(&UNEQUAL.replace("/tests/day2_client", "/src/pending")).reason, plain);
+        assert_eq!(failed(&UNEQUAL.replace("/tests/suites/day2_client/a", "/src/pending")).reason, plain);
         assert_eq!(failed(&UNEQUAL.replace("left ==", "left !=")).reason, plain);
 
         let long = "x".repeat(100);
@@ -277,23 +277,23 @@ failures:
     #[test]
     fn a_todo_is_not_yet_reached_whatever_follows_it() {
         let found = failed(
-            "thread 'tokio' (1) panicked at day2-client/src/pending.rs:88:9:\n\
+            "thread 'tokio' (1) panicked at day2-client/src/client/in_flight.rs:88:9:\n\
              not yet implemented: day 2: insert\n\n\
-             thread '<unnamed>' (2) panicked at day2-client/tests/day2_client.rs:9:1:\n\
+             thread '<unnamed>' (2) panicked at day2-client/tests/suites/day2_client/a.rs:9:1:\n\
              called `Result::unwrap()` on an `Err` value: Closed\n",
         );
         assert_eq!(found.step, Step::NotReached);
         assert_eq!(found.reason, ["not yet implemented: day 2: insert"]);
-        assert_eq!(found.place.as_deref(), Some("day2-client/src/pending.rs:88"));
+        assert_eq!(found.place.as_deref(), Some("day2-client/src/client/in_flight.rs:88"));
     }
 
     #[test]
     fn a_panic_of_the_crate_comes_before_what_the_test_says_of_it() {
         let found = failed(
-            "thread 't' (1) panicked at day2-client/tests/day2_client.rs:7:1:\nthis panic is wanted\n\n\
+            "thread 't' (1) panicked at day2-client/tests/suites/day2_client/a.rs:7:1:\nthis panic is wanted\n\n\
              thread 't' (1) panicked at day2-client/src/client.rs:5:1:\nindex out of bounds\n\n\
-             thread 't' (1) panicked at day2-client/tests/support/mod.rs:62:19:\n\
-             never happened within 5s: a reply (awaited at day2-client/tests/day2_client.rs:9:5)\n",
+             thread 't' (1) panicked at day2-client/tests/suites/support/mod.rs:62:19:\n\
+             never happened within 5s: a reply (awaited at day2-client/tests/suites/day2_client/a.rs:9:5)\n",
         );
         assert_eq!(found.reason, ["index out of bounds"]);
         assert_eq!(found.place.as_deref(), Some("day2-client/src/client.rs:5"));
@@ -303,23 +303,23 @@ failures:
     #[test]
     fn the_last_panic_of_the_test_counts_and_who_waited_is_the_place() {
         let found = failed(
-            "thread 't' (1) panicked at day2-client/tests/day2_client.rs:7:1:\nthis panic is wanted\n\n\
-             thread 't' (1) panicked at day2-client/tests/support/mod.rs:62:19:\n\
-             never happened within 5s: a reply (awaited at day2-client/tests/day2_client.rs:9:5)\n\n\
+            "thread 't' (1) panicked at day2-client/tests/suites/day2_client/a.rs:7:1:\nthis panic is wanted\n\n\
+             thread 't' (1) panicked at day2-client/tests/suites/support/mod.rs:62:19:\n\
+             never happened within 5s: a reply (awaited at day2-client/tests/suites/day2_client/a.rs:9:5)\n\n\
              thread 't' (1) panicked at /rustc/59807616/library/core/src/panicking.rs:233:5:\n\
              panic in a destructor during cleanup\n\
              thread caused non-unwinding panic. aborting.\n",
         );
         assert_eq!(found.reason, ["never happened within 5s: a reply"]);
-        assert_eq!(found.place.as_deref(), Some("day2-client/tests/day2_client.rs:9"));
+        assert_eq!(found.place.as_deref(), Some("day2-client/tests/suites/day2_client/a.rs:9"));
         assert!(found.then.is_empty());
     }
 
     #[test]
     fn of_a_property_the_smallest_case_is_shown() {
         let found = failed(
-            "thread 't' (1) panicked at day2-client/tests/day2_client.rs:7:1:\nx is 908\n\n\
-             thread 't' (1) panicked at day2-client/tests/day2_client.rs:4:1:\n\
+            "thread 't' (1) panicked at day2-client/tests/suites/day2_client/a.rs:7:1:\nx is 908\n\n\
+             thread 't' (1) panicked at day2-client/tests/suites/day2_client/a.rs:4:1:\n\
              Test failed: x is 500.\nminimal failing input: x = 500\n\tsuccesses: 0\n\tlocal rejects: 0\n",
         );
         assert_eq!(found.reason, ["Test failed: x is 500.", "minimal failing input: x = 500"]);
@@ -331,7 +331,7 @@ failures:
         assert_eq!(found.step, Step::Hung);
         assert_eq!(found.reason, ["it was still running after 30 s, and was ended"]);
         let found = failed(
-            "thread 't' (1) panicked at day2-client/tests/support/mod.rs:55:9:\n\
+            "thread 't' (1) panicked at day2-client/tests/suites/support/mod.rs:55:9:\n\
              the test did not end within 20s: something blocks its thread or waits for ever\nmore\n",
         );
         assert_eq!((found.step, found.reason.len(), found.place), (Step::Hung, 1, None));

@@ -85,7 +85,7 @@ pub(crate) struct Built<'a> {
     pub(crate) broken: Vec<(&'a Day, Broken)>,
 }
 
-/// Builds the suites of these names.
+/// Builds the suites of these days.
 ///
 /// # Errors
 ///
@@ -93,7 +93,6 @@ pub(crate) struct Built<'a> {
 pub(crate) fn build<'a>(
     scratch: &Scratch,
     days: &[&'a Day],
-    names: &[&str],
     what: &str,
     report: &mut Report,
 ) -> Result<Built<'a>> {
@@ -101,14 +100,11 @@ pub(crate) fn build<'a>(
     errln!("building {what}");
     let place = Place { root: &scratch.workspace, target_dir: Some(&scratch.target_dir) };
     let (mut programs, mut broken) = (Vec::new(), Vec::new());
-    match runner::build(place, days, names, false, |_| {})? {
+    match runner::build(place, days, false, false, |_| {})? {
         Ok(built) => programs = built,
         Err(_) => {
             for day in days {
-                // Cargo takes no name of a suite that the day does not have.
-                let has = |name: &&str| day.dir(&scratch.root).join(format!("tests/{name}.rs")).exists();
-                let names: Vec<&str> = names.iter().copied().filter(has).collect();
-                match runner::build(place, &[*day], &names, false, |_| {})? {
+                match runner::build(place, &[*day], false, false, |_| {})? {
                     Ok(built) => programs.extend(built),
                     Err(why) => broken.push((*day, why)),
                 }

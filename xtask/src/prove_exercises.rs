@@ -12,7 +12,7 @@ use crate::prove::{Report, build, run_all, tail};
 use crate::runner::{Outcome, Program};
 use crate::scratch::Scratch;
 use crate::tree::{self, Tree};
-use crate::{blank, exercise, suites};
+use crate::{blank, exercise};
 
 /// Builds the exercises of these days, all at once, and runs their suites.
 ///
@@ -23,7 +23,6 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], report: &mut Report) -> 
     let scratch = Scratch::new(root, "exercises", days)?;
     // To each day the functions that it has changed, as their `todo!` names them.
     let mut changed: BTreeMap<u8, BTreeSet<String>> = BTreeMap::new();
-    let mut names = BTreeSet::new();
     for day in days {
         let after = tree::read(root, day)?;
         let before = day.before().filter(|before| before.exists(root));
@@ -40,49 +39,37 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], report: &mut Report) -> 
         let of_day = exercise.to_write().filter(|function| function.changed);
         changed
             .insert(day.number, of_day.map(|function| blank::message(day.number, &function.name)).collect());
-        names.extend(suites::names(root, day)?);
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let built = build(&scratch, days, &names, "the exercises", report)?;
+    let built = build(&scratch, days, "the exercises", report)?;
     for (day, why) in built.broken {
         report.wrong.push(format!("{}: its exercise does not compile without warnings:\n{why}", day.name));
     }
-    for day in days {
-        // With the day's own suite first.
-        let mut of_day: Vec<&Program> =
-            built.programs.iter().filter(|program| program.krate == day.name).collect();
-        of_day.sort_by_key(|program| program.target != day.ident());
-        exercise_of(day, &of_day, &changed[&day.number], report)?;
+    for program in &built.programs {
+        for day in days.iter().filter(|day| day.name == program.krate) {
+            exercise_of(day, program, &changed[&day.number], report)?;
+        }
     }
     Ok(())
 }
 
 /// Runs the suites of a day on its exercise.
-fn exercise_of(
-    day: &Day,
-    programs: &[&Program],
-    changed: &BTreeSet<String>,
-    report: &mut Report,
-) -> Result<()> {
+fn exercise_of(day: &Day, program: &Program, changed: &BTreeSet<String>, report: &mut Report) -> Result<()> {
     let start = Instant::now();
-    let listed: Vec<_> =
-        programs.iter().map(|program| Ok((*program, program.list()?))).collect::<Result<_>>()?;
-    let tests: Vec<_> = listed
-        .iter()
-        .flat_map(|(program, names)| names.iter().map(|name| (*program, name.as_str())))
-        .collect();
+    let own_suite = format!("{}::", day.ident());
+    let mut names = program.list()?;
+    names.sort_by_key(|name| !name.starts_with(&own_suite));
+    let tests: Vec<_> = names.iter().map(|name| (program, name.as_str())).collect();
     let outcomes = run_all(&tests)?;
     let row = report.rows.entry(day.number).or_default();
-    for ((program, test), outcome) in tests.iter().zip(&outcomes) {
-        let own = program.target == day.ident();
+    for (test, outcome) in names.iter().zip(&outcomes) {
+        let own = test.starts_with(&own_suite);
         let failed = Finding::of(outcome, day.name).step != Step::Passed;
         *(if own { &mut row.tests } else { &mut row.earlier }) += 1;
         *(if own { &mut row.failing } else { &mut row.earlier_failing }) += usize::from(failed);
         row.hung += usize::from(Finding::of(outcome, day.name).step == Step::Hung);
         row.slowest = row.slowest.max(outcome.time);
         let wrong = judge(day, own, changed, outcome);
-        let place = format!("{}/tests/{}.rs: {test}", day.name, program.target);
-        report.wrong.extend(wrong.map(|why| format!("{place}: {why}")));
+        report.wrong.extend(wrong.map(|why| format!("{}: {test}: {why}", day.name)));
     }
     report
         .phases

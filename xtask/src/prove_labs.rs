@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::course::Day;
+use crate::course::{DAYS, Day};
 use crate::lab::{self, Lab};
 use crate::panics::{Finding, Step};
 use crate::prove::{Report, build, run_all, tail};
 use crate::runner::Program;
 use crate::scratch::Scratch;
+use crate::suites;
 use crate::tree::{self, Tree};
 use crate::variants::{self, Edit};
 
@@ -48,8 +49,6 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
         }
     }
     let days: Vec<&'static Day> = loaded.iter().map(|(day, _)| *day).collect();
-    let suites: Vec<String> = days.iter().map(|day| day.ident()).collect();
-    let suites: Vec<&str> = suites.iter().map(String::as_str).collect();
 
     let scratch = Scratch::new(root, "labs", &days)?;
     let mut cases = Vec::new();
@@ -60,7 +59,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
         scratch.put(root, day, &at_once(&tree, &mut of_day)?)?;
         cases.extend(of_day);
     }
-    let built = build(&scratch, &days, &suites, "the labs, all at once", report)?;
+    let built = build(&scratch, &days, "the labs, all at once", report)?;
     // Where they do not compile together, each is built alone, to find out which it is.
     for case in &mut cases {
         case.alone |= built.broken.iter().any(|(day, _)| day.number == case.day.number);
@@ -81,7 +80,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], full: bool, report: &mut
             scratch.put(root, day, &tree)?;
         }
         let what = format!("the labs that must be alone, round {number} of {}", rounds.len());
-        let built = build(&scratch, &days, &suites, &what, report)?;
+        let built = build(&scratch, &days, &what, report)?;
         for (day, why) in built.broken {
             let case = round.iter().find(|case| case.day.number == day.number);
             let name = case.map(Case::name).unwrap_or_default();
@@ -109,12 +108,14 @@ fn fitting<'a>(day: &'static Day, labs: &'a [Lab], tree: &Tree, report: &mut Rep
 /// A day with its own suite and its library only: what labs are tried out with. It saves building the rest.
 fn bare(mut tree: Tree, day: &Day) -> Tree {
     let uses_program = tree.values().any(|text| text.contains("CARGO_BIN_EXE"));
-    let own = format!("tests/{}.rs", day.ident());
-    tree.retain(|path, _| {
-        let other_suite = path.strip_prefix("tests/").is_some_and(|name| !name.contains('/')) && *path != own;
-        let program = matches!(path.as_str(), "src/main.rs" | "src/cli.rs");
-        !other_suite && (uses_program || !program)
-    });
+    if !uses_program {
+        tree.retain(|path, _| !matches!(path.as_str(), "src/main.rs" | "src/cli.rs"));
+    }
+    for earlier in DAYS.iter().filter(|earlier| earlier.number < day.number) {
+        if let Some(main) = tree.get_mut(&format!("{}/main.rs", suites::DIR)) {
+            *main = main.replace(&format!("mod {};\n", earlier.ident()), "");
+        }
+    }
     tree
 }
 
@@ -140,6 +141,11 @@ fn at_once(tree: &Tree, cases: &mut [Case<'_>]) -> Result<Tree> {
     Ok(combined)
 }
 
+/// The name of a test, without the modules that it is in.
+fn name(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
+}
+
 /// In each round at most one lab of a day.
 fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
     let mut rounds: Vec<Vec<Case<'_>>> = Vec::new();
@@ -160,11 +166,11 @@ fn without(programs: &[Program], cases: &[Case<'_>], report: &mut Report) -> Res
     let mut tests = Vec::new();
     for program in programs {
         let named = cases.iter().filter(|case| case.day.name == program.krate).map(|case| &case.lab.test);
-        let named: BTreeSet<&String> = named.collect();
+        let named: BTreeSet<&str> = named.map(String::as_str).collect();
         let names = program.list()?;
-        tests.extend(names.into_iter().filter(|name| named.contains(name)).map(|name| (program, name)));
+        tests.extend(names.into_iter().filter(|path| named.contains(name(path))).map(|path| (program, path)));
     }
-    let tests: Vec<_> = tests.iter().map(|(program, name)| (*program, name.as_str())).collect();
+    let tests: Vec<_> = tests.iter().map(|(program, path)| (*program, path.as_str())).collect();
     let outcomes = run_all(&tests)?;
     for ((program, test), outcome) in tests.iter().zip(&outcomes) {
         if Finding::of(outcome, &program.krate).step != Step::Passed {
@@ -185,23 +191,23 @@ fn try_out(programs: &[Program], cases: &[Case<'_>], full: bool, report: &mut Re
     for case in cases {
         let Some(program) = programs.iter().find(|program| program.krate == case.day.name) else { continue };
         let names = program.list()?;
-        if !names.contains(&case.lab.test) {
-            let (name, suite) = (case.name(), case.day.ident());
-            report.wrong.push(format!("{name}: {suite} has no test {}", case.lab.test));
+        if names.iter().all(|path| name(path) != case.lab.test) {
+            let suite = case.day.ident();
+            report.wrong.push(format!("{}: {suite} has no test {}", case.name(), case.lab.test));
             continue;
         }
         let env = Some((variants::VARIABLE, case.number.to_string()));
         let program = Program { env, ..program.clone() };
-        let wanted = names.into_iter().filter(|name| full || *name == case.lab.test);
-        jobs.extend(wanted.map(|name| (case, program.clone(), name)));
+        let wanted = names.into_iter().filter(|path| full || name(path) == case.lab.test);
+        jobs.extend(wanted.map(|path| (case, program.clone(), path)));
     }
-    let tests: Vec<_> = jobs.iter().map(|(_, program, name)| (program, name.as_str())).collect();
+    let tests: Vec<_> = jobs.iter().map(|(_, program, path)| (program, path.as_str())).collect();
     let outcomes = run_all(&tests)?;
     // To each lab the tests that fail with it, and all that were run.
     let mut failing: BTreeMap<(u8, usize), (usize, usize)> = BTreeMap::new();
     for ((case, _, test), outcome) in jobs.iter().zip(&outcomes) {
         let row = report.rows.entry(case.day.number).or_default();
-        let is_named = *test == case.lab.test;
+        let is_named = name(test) == case.lab.test;
         let step = Finding::of(outcome, case.day.name).step;
         row.slowest = row.slowest.max(outcome.time);
         row.hung += usize::from(step == Step::Hung);
@@ -230,19 +236,18 @@ fn try_out(programs: &[Program], cases: &[Case<'_>], full: bool, report: &mut Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::course::DAYS;
 
     #[test]
     fn labs_are_tried_out_with_the_library_and_the_days_own_suite() {
         let tree = |suite: &str| -> Tree {
-            ["Cargo.toml", "src/lib.rs", "src/main.rs", "tests/day1_codec.rs", "tests/support/mod.rs"]
-                .into_iter()
-                .map(|path| (path.to_owned(), String::new()))
-                .chain([("tests/day2_client.rs".to_owned(), suite.to_owned())])
-                .collect()
+            let main = "mod day1_codec;\nmod day2_client;\nmod support;\n";
+            let files = [("src/lib.rs", ""), ("src/main.rs", ""), ("tests/suites/main.rs", main)];
+            let files = files.into_iter().chain([("tests/suites/day2_client/mod.rs", suite)]);
+            files.map(|(path, text)| (path.to_owned(), text.to_owned())).collect()
         };
-        let bare = |suite: &str| bare(tree(suite), &DAYS[1]).into_keys().collect::<Vec<_>>().join(" ");
-        assert_eq!(bare(""), "Cargo.toml src/lib.rs tests/day2_client.rs tests/support/mod.rs");
-        assert!(bare("env!(\"CARGO_BIN_EXE_day2-client\")").contains("src/main.rs"));
+        let bare = |suite: &str| bare(tree(suite), &DAYS[1]);
+        assert_eq!(bare("")["tests/suites/main.rs"], "mod day2_client;\nmod support;\n");
+        assert!(!bare("").contains_key("src/main.rs"));
+        assert!(bare("env!(\"CARGO_BIN_EXE_day2-client\")").contains_key("src/main.rs"));
     }
 }

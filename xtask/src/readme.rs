@@ -5,7 +5,7 @@
 //!
 //! | file | | what it is for |
 //! |---|---|---|
-//! | `src/pending.rs` | new | the calls in flight |
+//! | `src/client/in_flight.rs` | new | the calls in flight |
 //!
 //! ## The seven days
 //!

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::course::Day;
+use crate::suites;
 
 /// One test that takes longer than this hangs, and is killed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Program {
     /// The crate, such as `day3-service`.
     pub(crate) krate: String,
-    /// The suite, such as `day3_service`; or `unit tests`.
+    /// `suites`, or `unit tests`.
     pub(crate) target: String,
     pub(crate) path: PathBuf,
     /// The crate's directory, where cargo would run it.
@@ -92,7 +93,7 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Builds the test programs of these days: the suites of these names, or everything if there are none.
+/// Builds the test programs of these days: their suites, and with `unit_tests` those of the library, too.
 ///
 /// The inner error is a course that does not compile. `progress` gets what cargo says, line by line. In
 /// `errors` there are colours if `colours` are wanted.
@@ -103,7 +104,7 @@ impl std::error::Error for Broken {}
 pub(crate) fn build(
     place: Place<'_>,
     days: &[&Day],
-    suites: &[&str],
+    unit_tests: bool,
     colours: bool,
     mut progress: impl FnMut(&str),
 ) -> Result<Result<Vec<Program>, Broken>> {
@@ -111,7 +112,9 @@ pub(crate) fn build(
     command.args(["test", "--no-run", "--message-format"]);
     command.arg(if colours { "json,json-diagnostic-rendered-ansi" } else { "json" });
     command.args(days.iter().flat_map(|day| ["-p", day.name]));
-    command.args(suites.iter().flat_map(|suite| ["--test", suite]));
+    if !unit_tests {
+        command.args(["--test", suites::TARGET]);
+    }
     command.current_dir(place.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(dir) = place.target_dir {
         command.env("CARGO_TARGET_DIR", dir);
@@ -388,7 +391,7 @@ mod tests {
     #[test]
     fn test_programs_are_told_from_demos_and_from_what_is_no_program() {
         let message = |kind: &str, executable: Value| {
-            let target = serde_json::json!({ "kind": [kind], "name": "day1_codec" });
+            let target = serde_json::json!({ "kind": [kind], "name": "suites" });
             program(&serde_json::json!({
                 "reason": "compiler-artifact", "manifest_path": "/course/day1-codec/Cargo.toml",
                 "target": target, "profile": { "test": true }, "executable": executable,
@@ -396,7 +399,7 @@ mod tests {
         };
         let name = |program: Option<Program>| program.map(|program| (program.krate, program.target));
         let day1 = |target: &str| Some(("day1-codec".to_owned(), target.to_owned()));
-        assert_eq!(name(message("test", "/t/a".into())), day1("day1_codec"));
+        assert_eq!(name(message("test", "/t/a".into())), day1("suites"));
         assert_eq!(name(message("lib", "/t/a".into())), day1("unit tests"));
         assert_eq!(name(message("bin", "/t/a".into())), None);
         assert_eq!(name(message("lib", Value::Null)), None);

@@ -39,7 +39,7 @@ pub(crate) fn run(root: &Path, runs: u32, days: &[u8], load: bool) -> Result<boo
         bail!("there is no day to run yet");
     }
     let programs =
-        runner::build(Place { root, target_dir: None }, &days, &[], false, |line| errln!("{line}"))?;
+        runner::build(Place { root, target_dir: None }, &days, true, false, |line| errln!("{line}"))?;
     let programs = programs.context("the suites do not build")?;
     let load = load.then(Load::start);
     let mut tallies = Vec::new();

@@ -1,66 +1,87 @@
 //! The suites as they are written: the tests in the order of the lesson, with what is said about them.
 //!
-//! A suite is `tests/dayN_*.rs`. It falls into sections, each under a comment:
+//! The suites of a day are one test program, `tests/suites/main.rs`. Each suite is a folder in it, and each stage
+//! of a suite a module:
 //!
 //! ```text
-//! // ---- frames ------------------------------
-//! // Chapter: The wire > Frames; Limits
+//! tests/suites/main.rs              mod day1_codec; mod day2_client; mod support;
+//! tests/suites/day1_codec/mod.rs    mod frames; mod codecs; …     the stages in their order, and their helpers
+//! tests/suites/day1_codec/frames.rs the tests of a stage
+//! ```
+//!
+//! A stage says what it is, and where the chapter (the day's README) tells of it, see `chapter`; there may be
+//! several places:
+//!
+//! ```text
+//! //! Frames: where one piece of data ends and the next begins.
+//! //!
+//! //! Write `FrameReader` and `FrameWriter` in `src/wire/frame.rs`.
+//! //!
+//! //! Chapter: The wire > Frames; Limits
 //!
 //! /// What the test wants, why, and a hint.
 //! #[test]
 //! fn a_frame_is_its_length_in_four_bytes_and_its_payload() {
 //! ```
 //!
-//! The second line of the comment says where the chapter (the day's README) tells of it, see `chapter`; there
-//! may be several places.
-//! Comments are no part of Rust's syntax, so they are found by their lines, and the tests by their tokens:
-//! so a test inside of a macro such as `proptest!` is one as well. What builds and runs them is `runner`.
+//! Tests are found by their tokens, so a test inside of a macro such as `proptest!` is one as well. What builds
+//! and runs them is `runner`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::parse::Parser;
-use syn::{Attribute, Expr, ExprLit, Lit, Meta};
+use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
 use crate::course::Day;
+use crate::tree::Tree;
 
-/// How a section begins.
-const HEADER: &str = "// ---- ";
+/// The test target that all suites of a day are in.
+pub(crate) const TARGET: &str = "suites";
 
-/// How the line under it begins, which names the place in the chapter.
-const CHAPTER: &str = "// Chapter: ";
+/// Where the suites are, in a crate's directory.
+pub(crate) const DIR: &str = "tests/suites";
+
+/// How the line begins that names the places in the chapter.
+const CHAPTER: &str = "Chapter: ";
 
 /// A suite, from its source.
 #[derive(Debug)]
 pub(crate) struct Suite {
-    /// Such as `day3_service`, the name of the test target.
+    /// Such as `day3_service`, the name of its module.
     pub(crate) name: String,
-    pub(crate) sections: Vec<Section>,
-    /// In the order of the source.
+    /// In the order of the work.
+    pub(crate) stages: Vec<Stage>,
+    /// In the order of the stages, and of the source.
     pub(crate) tests: Vec<Test>,
 }
 
-/// What a comment `// ---- title ----` begins.
+/// What a learner writes in one go: a module of a suite.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Section {
+pub(crate) struct Stage {
+    /// The first line of its documentation, without the dot.
     pub(crate) title: String,
-    /// What the line `// Chapter: …` says: one or more places.
+    /// What the line `Chapter: …` says: one or more places.
     pub(crate) chapter: Vec<String>,
-    pub(crate) line: usize,
+    /// Such as `tests/suites/day3_service/calling.rs`.
+    pub(crate) file: String,
 }
 
 /// One test, a step of the ladder.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Test {
-    /// As the test program knows it.
+    /// Of the function.
     pub(crate) name: String,
+    /// As the test program knows it: `day3_service::calling::name`.
+    pub(crate) path: String,
     /// The doc comment, its lines without the slashes.
     pub(crate) doc: String,
-    /// An index into [`Suite::sections`]; `None` above the first of them.
-    pub(crate) section: Option<usize>,
-    /// Of its name, counted from 1.
+    /// An index into [`Suite::stages`].
+    pub(crate) stage: usize,
+    /// Of its name in the stage's file, counted from 1.
     pub(crate) line: usize,
 }
 
@@ -68,113 +89,128 @@ pub(crate) struct Test {
 ///
 /// # Errors
 ///
-/// There is no directory `tests/`, or no suite of the day's own in it.
+/// There is no directory of suites, or no suite of the day's own in it.
 pub(crate) fn names(root: &Path, day: &Day) -> Result<Vec<String>> {
-    let dir = day.dir(root).join("tests");
+    let dir = day.dir(root).join(DIR);
     let mut names = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
         let number = name.strip_prefix("day").and_then(|rest| rest.split('_').next()?.parse().ok());
-        if let (Some(name), Some(number)) = (name.strip_suffix(".rs"), number)
+        if let Some(number) = number
             && (1..=day.number).contains(&number)
+            && entry.path().join("mod.rs").is_file()
         {
-            names.push((number, name.to_owned()));
+            names.push((number, name));
         }
     }
     names.sort();
     if names.last().is_none_or(|(number, _)| *number != day.number) {
-        bail!("{} has no suite of its own: no tests/day{}_*.rs", day.name, day.number);
+        bail!("{} has no suite of its own: no {DIR}/day{}_*/mod.rs", day.name, day.number);
     }
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
-/// The suite of that name in the crate at `dir`.
+/// The suite of that name in a day with these files.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is not Rust.
-pub(crate) fn read(dir: &Path, name: &str) -> Result<Suite> {
-    let path = dir.join("tests").join(format!("{name}.rs"));
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    parse(name, &text).with_context(|| path.display().to_string())
+/// A file is not there or not Rust, or two tests have the same name.
+pub(crate) fn read(tree: &Tree, name: &str) -> Result<Suite> {
+    let mut suite = Suite { name: name.to_owned(), stages: Vec::new(), tests: Vec::new() };
+    let main = format!("{DIR}/{name}/mod.rs");
+    for stage in modules(text(tree, &main)?).with_context(|| main.clone())? {
+        let file = format!("{DIR}/{name}/{stage}.rs");
+        add_stage(&mut suite, &stage, &file, text(tree, &file)?).with_context(|| file.clone())?;
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(test) = suite.tests.iter().find(|test| !seen.insert(&test.name)) {
+        bail!("{DIR}/{name} has two tests of the name {}", test.name);
+    }
+    Ok(suite)
 }
 
-/// The suite of that name from its text.
-pub(crate) fn parse(name: &str, text: &str) -> Result<Suite> {
+fn text<'a>(tree: &'a Tree, path: &str) -> Result<&'a str> {
+    tree.get(path).map(String::as_str).with_context(|| format!("{path} is not there"))
+}
+
+/// The modules that a file declares and does not contain.
+fn modules(text: &str) -> Result<Vec<String>> {
+    let file = syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
+    let modules = file.items.into_iter().filter_map(|item| match item {
+        Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
+        _ => None,
+    });
+    Ok(modules.collect())
+}
+
+fn add_stage(suite: &mut Suite, name: &str, file: &str, text: &str) -> Result<()> {
+    let syntax = syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
+    let doc: Vec<String> = syntax.attrs.iter().filter_map(doc_line).collect();
+    let title = doc.first().map(|line| line.trim_end_matches('.').to_owned()).unwrap_or_default();
+    let places = doc.iter().filter_map(|line| line.strip_prefix(CHAPTER)).flat_map(|line| line.split(';'));
+    let chapter = places.map(|place| place.trim().to_owned()).collect();
     let tokens: TokenStream = text.parse().map_err(|error| anyhow!("it is not Rust: {error}"))?;
-    let sections = sections(text);
-    let mut tests = Vec::new();
-    find(tokens, "", &mut tests)?;
-    for test in &mut tests {
-        test.section = sections.iter().rposition(|section| section.line < test.line);
-    }
-    Ok(Suite { name: name.to_owned(), sections, tests })
-}
-
-fn sections(text: &str) -> Vec<Section> {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut sections = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        if let Some(title) = line.strip_prefix(HEADER) {
-            let chapter = lines.get(index + 1).and_then(|line| line.strip_prefix(CHAPTER));
-            let title = title.trim_end_matches('-').trim().to_owned();
-            let places = chapter.into_iter().flat_map(|chapter| chapter.split(';'));
-            let chapter = places.map(|place| place.trim().to_owned()).collect();
-            sections.push(Section { title, chapter, line: index + 1 });
-        }
-    }
-    sections
-}
-
-/// Finds `#[test] fn name` in `tokens`, in modules, and in the braces of macros.
-fn find(tokens: TokenStream, module: &str, tests: &mut Vec<Test>) -> Result<()> {
-    let mut attributes = TokenStream::new();
-    // The last two tokens, as text, that were not part of an attribute.
-    let (mut before, mut last) = (String::new(), String::new());
-    let mut tokens = tokens.into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        match &token {
-            TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                let is_inner = |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '!');
-                let inner = tokens.next_if(is_inner).is_some();
-                if let Some(TokenTree::Group(group)) = tokens.next()
-                    && !inner
-                {
-                    attributes.extend([token, TokenTree::Group(group)]);
-                }
-                continue;
-            }
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                inside(group, module, (&before, &last), tests)?;
-                attributes = TokenStream::new();
-            }
-            TokenTree::Punct(punct) if punct.as_char() == ';' => attributes = TokenStream::new(),
-            TokenTree::Ident(name) if last == "fn" => {
-                let line = name.span().start().line;
-                tests.extend(test(format!("{module}{name}"), line, std::mem::take(&mut attributes))?);
-            }
-            _ => {}
-        }
-        before = std::mem::replace(&mut last, token.to_string());
-    }
+    let finder = Finder { path: format!("{}::{name}", suite.name), stage: suite.stages.len() };
+    finder.find(tokens, &mut suite.tests)?;
+    suite.stages.push(Stage { title, chapter, file: file.to_owned() });
     Ok(())
 }
 
-/// What stands in braces is searched if it is a module or a macro's; the body of a function is not.
-fn inside(group: &Group, module: &str, (before, last): (&str, &str), tests: &mut Vec<Test>) -> Result<()> {
-    match (before, last) {
-        (_, "!") => find(group.stream(), module, tests),
-        ("mod", name) => find(group.stream(), &format!("{module}{name}::"), tests),
-        _ => Ok(()),
-    }
+/// Finds the tests of one stage.
+struct Finder {
+    /// Of the stage's module, in the test program.
+    path: String,
+    stage: usize,
 }
 
-/// The function with these attributes, if it is a test.
-fn test(name: String, line: usize, attributes: TokenStream) -> Result<Option<Test>> {
-    let attributes = Attribute::parse_outer.parse2(attributes).with_context(|| format!("line {line}"))?;
-    let is_test = attributes.iter().any(|attribute| attribute.path().is_ident("test"));
-    let doc: Vec<String> = attributes.iter().filter_map(doc_line).collect();
-    Ok(is_test.then(|| Test { name, doc: doc.join("\n").trim().to_owned(), section: None, line }))
+impl Finder {
+    /// Finds `#[test] fn name` in `tokens`, and in the braces of macros.
+    fn find(&self, tokens: TokenStream, tests: &mut Vec<Test>) -> Result<()> {
+        let mut attributes = TokenStream::new();
+        // The last token, as text, that was not part of an attribute.
+        let mut last = String::new();
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match &token {
+                TokenTree::Punct(punct) if punct.as_char() == '#' => {
+                    let is_inner =
+                        |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '!');
+                    let inner = tokens.next_if(is_inner).is_some();
+                    if let Some(TokenTree::Group(group)) = tokens.next()
+                        && !inner
+                    {
+                        attributes.extend([token, TokenTree::Group(group)]);
+                    }
+                    continue;
+                }
+                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                    if last == "!" {
+                        self.find(group.stream(), tests)?;
+                    }
+                    attributes = TokenStream::new();
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ';' => attributes = TokenStream::new(),
+                TokenTree::Ident(name) if last == "fn" => {
+                    let line = name.span().start().line;
+                    tests.extend(self.test(name.to_string(), line, std::mem::take(&mut attributes))?);
+                }
+                _ => {}
+            }
+            last = token.to_string();
+        }
+        Ok(())
+    }
+
+    /// The function with these attributes, if it is a test.
+    fn test(&self, name: String, line: usize, attributes: TokenStream) -> Result<Option<Test>> {
+        let attributes = Attribute::parse_outer.parse2(attributes).with_context(|| format!("line {line}"))?;
+        let is_test = attributes.iter().any(|attribute| attribute.path().is_ident("test"));
+        let doc: Vec<String> = attributes.iter().filter_map(doc_line).collect();
+        let path = format!("{}::{name}", self.path);
+        let doc = doc.join("\n").trim().to_owned();
+        Ok(is_test.then_some(Test { name, path, doc, stage: self.stage, line }))
+    }
 }
 
 /// `#[doc = " text"]`, which is what `/// text` is to the compiler.
@@ -189,23 +225,23 @@ fn doc_line(attribute: &Attribute) -> Option<String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r##"//! A suite.
+    const MOD: &str = "//! A suite.\n\nmod frames;\n\nmod the_rest;\n\nfn helper() {}\n";
 
-mod support;
+    const FRAMES: &str = r##"//! Frames, and "more".
+//!
+//! Write `src/a.rs`.
+//!
+//! Chapter: The wire > Frames; Limits
 
-// ---- helpers ----------------
+use super::*;
 
 /// Not a test.
 #[derive(Debug)]
 struct Helper { #[allow(dead_code)] field: u8 }
 
 fn helper() {
-    // ---- not a header ----
     fn inner() {}
 }
-
-// ---- frames, and "more" ------
-// Chapter: The wire > Frames; Limits
 
 /// What it wants.
 ///
@@ -228,66 +264,84 @@ proptest! {
         prop_assert!(text.len() < 4);
     }
 }
-
-// ---- the rest ----
-
-mod inner {
-    /// Fourth.
-    #[test]
-    fn fourth() {}
-}
 "##;
 
+    const REST: &str = "//! The rest.\n\n/// Fourth.\n#[test]\nfn fourth() {}\n";
+
+    fn tree(files: [(&str, &str); 3]) -> Tree {
+        files
+            .map(|(file, text)| (format!("tests/suites/day1_codec/{file}.rs"), text.to_owned()))
+            .into_iter()
+            .collect()
+    }
+
+    fn suite() -> Suite {
+        read(&tree([("mod", MOD), ("frames", FRAMES), ("the_rest", REST)]), "day1_codec").unwrap()
+    }
+
     #[test]
-    fn tests_are_found_in_functions_macros_and_modules_in_the_order_of_the_source() {
-        let suite = parse("day1_codec", TEXT).unwrap();
+    fn tests_are_found_in_stages_and_macros_in_the_order_of_the_source() {
+        let suite = suite();
         let tests: Vec<_> =
-            suite.tests.iter().map(|test| (test.name.as_str(), test.section, test.line)).collect();
-        let line = |of: &str| TEXT.lines().position(|line| line.contains(of)).unwrap() + 1;
+            suite.tests.iter().map(|test| (test.name.as_str(), test.stage, test.line)).collect();
+        let line = |of: &str| FRAMES.lines().position(|line| line.contains(of)).unwrap() + 1;
         assert_eq!(
             tests,
             [
-                ("first", Some(1), line("fn first")),
-                ("second", Some(1), line("fn second")),
-                ("third", Some(1), line("fn third")),
-                ("inner::fourth", Some(2), line("fn fourth")),
+                ("first", 0, line("fn first")),
+                ("second", 0, line("fn second")),
+                ("third", 0, line("fn third")),
+                ("fourth", 1, 5),
+            ]
+        );
+        assert_eq!(suite.tests[3].path, "day1_codec::the_rest::fourth");
+    }
+
+    #[test]
+    fn a_stage_has_a_title_and_names_places_in_the_chapter() {
+        let stages = suite().stages.into_iter();
+        let stages: Vec<_> =
+            stages.map(|stage| (stage.title, stage.chapter.join(" and "), stage.file)).collect();
+        let stages: Vec<_> = stages.iter().map(|(a, b, c)| (&a[..], &b[..], &c[..])).collect();
+        let frames = ("Frames, and \"more\"", "The wire > Frames and Limits");
+        assert_eq!(
+            stages,
+            [
+                (frames.0, frames.1, "tests/suites/day1_codec/frames.rs"),
+                ("The rest", "", "tests/suites/day1_codec/the_rest.rs")
             ]
         );
     }
 
     #[test]
-    fn a_section_has_a_title_and_may_name_a_place_in_the_chapter() {
-        let sections = parse("day1_codec", TEXT).unwrap().sections.into_iter();
-        let sections: Vec<_> =
-            sections.map(|section| (section.title, section.chapter.join(" and "))).collect();
-        let sections: Vec<_> = sections.iter().map(|(title, chapter)| (&title[..], &chapter[..])).collect();
-        let frames = ("frames, and \"more\"", "The wire > Frames and Limits");
-        assert_eq!(sections, [("helpers", ""), frames, ("the rest", "")]);
-    }
-
-    #[test]
     fn doc_comments_are_text_again() {
-        let docs: Vec<_> =
-            parse("day1_codec", TEXT).unwrap().tests.into_iter().map(|test| test.doc).collect();
+        let docs: Vec<_> = suite().tests.into_iter().map(|test| test.doc).collect();
         assert_eq!(docs, ["What it wants.\n\nHint: `a \"quoted\" \\ text`.", "", "Any text.", "Fourth."]);
     }
 
     #[test]
-    fn a_file_that_is_not_rust_is_an_error() {
-        assert!(parse("day1_codec", "fn f( {").is_err());
+    fn what_is_not_rust_is_missing_or_has_a_name_twice_is_an_error() {
+        let error = |files| format!("{:#}", read(&tree(files), "day1_codec").unwrap_err());
+        let broken = error([("mod", MOD), ("frames", FRAMES), ("the_rest", "fn f( {")]);
+        assert!(broken.contains("the_rest.rs") && broken.contains("not Rust"), "{broken}");
+        let missing = error([("mod", MOD), ("frames", FRAMES), ("other", REST)]);
+        assert!(missing.contains("the_rest.rs is not there"), "{missing}");
+        let twice = error([("mod", MOD), ("frames", FRAMES), ("the_rest", FRAMES)]);
+        assert!(twice.contains("two tests of the name first"), "{twice}");
     }
 
     #[test]
     fn the_suites_of_a_day_are_its_own_and_those_before() {
         let root = tempfile::tempdir().unwrap();
         let day = crate::course::day(2).unwrap();
-        let tests = day.dir(root.path()).join("tests");
-        fs::create_dir_all(tests.join("support")).unwrap();
-        for name in ["day2_client.rs", "day1_codec.rs", "day3_service.rs", "day1_codec.rs.orig", "other.rs"] {
-            fs::write(tests.join(name), "").unwrap();
+        let dir = day.dir(root.path()).join(DIR);
+        for name in ["day2_client", "day1_codec", "day3_service", "support"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+            fs::write(dir.join(name).join("mod.rs"), "").unwrap();
         }
+        fs::write(dir.join("day1_codec.rs"), "").unwrap();
         assert_eq!(names(root.path(), day).unwrap(), ["day1_codec", "day2_client"]);
-        fs::remove_file(tests.join("day2_client.rs")).unwrap();
+        fs::remove_file(dir.join("day2_client/mod.rs")).unwrap();
         assert!(names(root.path(), day).unwrap_err().to_string().contains("day2"));
     }
 }

@@ -20,9 +20,10 @@ pub fn next(n: u32) -> u32 {
 }
 ";
 
-const SUITE: &str = "\
-// ---- numbers ----
-// Chapter: Numbers > Twice
+const NUMBERS: &str = "\
+//! Numbers.
+//!
+//! Chapter: Numbers > Twice
 
 /// Twice two is four. That is known.
 ///
@@ -42,9 +43,12 @@ fn two_and_two() {
 fn one_more() {
     assert_eq!(CRATE::next(2), 3);
 }
+";
 
-// ---- the end ----
-// Chapter: The end
+const THE_END: &str = "\
+//! The end.
+//!
+//! Chapter: The end
 
 /// It goes on.
 ///
@@ -77,8 +81,9 @@ fn course() -> Course {
     }
     course.write_in(&DAYS, "src/lib.rs", LIB);
     course.write_in(&DAYS, "README.md", README);
-    course.write_in(&DAYS, "tests/day1_codec.rs", SUITE);
-    course.write_in(&DAYS[1..], "tests/day2_client.rs", &SUITE.replace("two_and_two", "four"));
+    course.suite(&DAYS, "day1_codec", &[("numbers", NUMBERS), ("the_end", THE_END)]);
+    let four = NUMBERS.replace("two_and_two", "four");
+    course.suite(&DAYS[1..], "day2_client", &[("numbers", &four), ("the_end", THE_END)]);
     course
 }
 
@@ -95,7 +100,7 @@ fn a_day_that_is_done_is_shown_with_the_days_before() {
     let course = course();
     let ran = course.xtask(&["check", "2"]);
     assert!(ran.ok, "{}", ran.text);
-    assert_has(&ran, "Day N: numbers\n\n  numbers\n    ok      four\n    ok      one_more\n\n  the end");
+    assert_has(&ran, "Day N: numbers\n\n  Numbers\n    ok      four\n    ok      one_more\n\n  The end");
     assert!(ran.says(&["3 of 3 passed"]) && ran.says(&["day1_codec", "3 of 3"]), "{}", ran.text);
     assert!(!ran.text.contains('\x1b'), "colours are for a terminal");
 
@@ -107,7 +112,7 @@ fn a_day_that_is_done_is_shown_with_the_days_before() {
     );
 
     // A day may not break the days before: here with a suite of its own that does not see it.
-    course.write_in(&DAYS[1..], "tests/day2_client.rs", "#[test]\nfn nothing() {}\n");
+    course.suite(&DAYS[1..], "day2_client", &[("numbers", "#[test]\nfn nothing() {}\n")]);
     course.write_in(&DAYS[1..], "src/lib.rs", &LIB.replace("n + 1", "n + 2"));
     let ran = course.xtask(&["check", "2"]);
     assert!(!ran.ok && ran.says(&["1 of 1 passed"]), "{}", ran.text);
@@ -163,8 +168,8 @@ fn steps_fail_or_are_not_reached_and_the_first_is_told_of() {
     assert_has(&ran, "    FAILED  four\n    todo    one_more");
     assert!(ran.says(&["0 of 3 passed, 1 failed, 2 not yet reached"]), "{}", ran.text);
     let facts = "  wants    Twice two is four.\n  reason   twice two\n             came: 5\n           wanted: 4\n  \
-                 place    day2-client/tests/day2_client.rs:12\n           assert_eq!(day2_client::double(2), 4, \"twice two\");\n  \
-                 test     day2-client/tests/day2_client.rs:11\n  chapter  day2-client/README.md:5 Numbers > Twice";
+                 place    day2-client/tests/suites/day2_client/numbers.rs:13\n           assert_eq!(day2_client::double(2), 4, \"twice two\");\n  \
+                 test     day2-client/tests/suites/day2_client/numbers.rs:12\n  chapter  day2-client/README.md:5 Numbers > Twice";
     assert_has(&ran, facts);
     assert!(!ran.says(&["is dear"]), "the rest is for those who ask");
 
@@ -195,12 +200,12 @@ fn whatever_a_wrong_solution_does_it_fails_its_own_step_only() {
     let course = course();
     let bomb =
         "struct Bomb;\nimpl Drop for Bomb {\n    fn drop(&mut self) {\n        panic!(\"boom\");\n    }\n}\n";
-    let double = "if n > 1 && std::env::args().any(|arg| arg == \"four\") { let _bomb = Bomb; panic!(\"first\"); }\n    2 * n";
+    let double = "if n > 1 && std::env::args().any(|arg| arg.ends_with(\"::four\")) { let _bomb = Bomb; panic!(\"first\"); }\n    2 * n";
     let next = "if n == 2 { std::process::exit(0); }\n    n + 1";
     let lib = LIB.replace("    n + 1", &format!("    {next}")).replace("2 * n", double);
     course.write_in(&DAYS[1..], "src/lib.rs", &format!("{lib}\n{bomb}"));
     let ran = course.xtask(&["check", "2"]);
-    assert_has(&ran, "    FAILED  four\n    FAILED  one_more\n\n  the end\n    ok      the_last_step");
+    assert_has(&ran, "    FAILED  four\n    FAILED  one_more\n\n  The end\n    ok      the_last_step");
     assert!(
         ran.says(&["reason", "first"]) && ran.says(&["place", "day2-client/src/lib.rs:5"]),
         "{}",

@@ -6,9 +6,10 @@ use scratch::{Course, Ran};
 
 const DAYS: [&str; 2] = ["day1-codec", "day2-client"];
 const TABLE: &str = "# CRATE\n\n## Files of today\n\n| file | | what for |\n|---|---|---|\n";
+const FRAMES: &str = "//! Frames.\n//!\n//! Chapter: CRATE\n\nuse CRATE::Frame;\n";
 const SUPPORT: &str = "pub fn one() {}\n\npub fn two() {}\n";
 
-/// Two days in order: the second adds `client.rs`, its suite, and a line to `tests/support/mod.rs`.
+/// Two days in order: the second adds `client/mod.rs`, its suite, and a line to `tests/suites/support/mod.rs`.
 fn course() -> Course {
     let course = Course::new();
     for day in DAYS {
@@ -16,18 +17,21 @@ fn course() -> Course {
             .write(&format!("{day}/Cargo.toml"), &format!("[package]\nname = \"{day}\"\n\n[dependencies]\n"));
     }
     course.write_in(&DAYS, "src/main.rs", "fn main() { CRATE::run() }\n");
-    course.write_in(&DAYS, "src/frame.rs", "//! As in CRATE.\n");
-    course.write_in(&DAYS, "tests/day1_codec.rs", "use CRATE::Frame;\n");
-    course.write_in(&DAYS, "tests/support/deadline.rs", "pub fn within() {}\n");
-    course.write("day1-codec/tests/support/mod.rs", SUPPORT);
-    course.write("day1-codec/src/lib.rs", "pub mod frame;\n");
-    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/frame.rs` | new | frames |\n"));
+    course.write_in(&DAYS, "src/wire/frame.rs", "//! As in CRATE.\n");
+    course.suite(&DAYS, "day1_codec", &[("frames", FRAMES)]);
+    course.write_in(&DAYS, "tests/suites/support/deadline.rs", "pub fn within() {}\n");
+    course.write("day1-codec/tests/suites/support/mod.rs", SUPPORT);
+    course.write("day1-codec/src/lib.rs", "pub mod wire;\n");
+    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/wire/frame.rs` | new | frames |\n"));
 
-    course.write("day2-client/tests/support/mod.rs", &SUPPORT.replace("\n\n", "\n\npub fn half() {}\n\n"));
-    course.write("day2-client/src/lib.rs", "pub mod client;\npub mod frame;\n");
-    course.write("day2-client/src/client.rs", "//! The client.\n");
-    course.write("day2-client/tests/day2_client.rs", "use day2_client::Client;\n");
-    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}| `src/client.rs` | new | calls |\n"));
+    course.write(
+        "day2-client/tests/suites/support/mod.rs",
+        &SUPPORT.replace("\n\n", "\n\npub fn half() {}\n\n"),
+    );
+    course.write("day2-client/src/lib.rs", "pub mod client;\npub mod wire;\n");
+    course.write("day2-client/src/client/mod.rs", "//! The client.\n");
+    course.suite(&DAYS[1..], "day2_client", &[("calls", &FRAMES.replace("Frame", "Client"))]);
+    course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}| `src/client/mod.rs` | new | calls |\n"));
     course
 }
 
@@ -47,9 +51,10 @@ fn a_course_in_order_passes_and_days_not_written_yet_are_skipped() {
     let ran = course().xtask(&["days"]);
     assert!(ran.ok, "{}", ran.text);
     // New, changed, same; lines in src/ without main.rs; all lines.
-    assert!(ran.says(&["day2-client", " 2 ", " 2 ", " 5 ", "+2     -0", "+5     -0"]), "{}", ran.text);
-    assert!(ran.says(&["+ src/client.rs tests/day2_client.rs"]), "{}", ran.text);
-    assert!(ran.says(&["~ src/lib.rs tests/support/mod.rs"]), "{}", ran.text);
+    assert!(ran.says(&["day2-client", " 3 ", " 3 ", " 6 ", "+2     -0", "+11     -0"]), "{}", ran.text);
+    let new = "+ src/client/mod.rs tests/suites/day2_client/calls.rs tests/suites/day2_client/mod.rs";
+    assert!(ran.says(&[new]), "{}", ran.text);
+    assert!(ran.says(&["~ src/lib.rs tests/suites/main.rs tests/suites/support/mod.rs"]), "{}", ran.text);
     assert!(ran.says(&["note", "day3-service", "skipped"]), "{}", ran.text);
 }
 
@@ -83,17 +88,20 @@ fn it_ends_quietly_when_nobody_reads_on() {
 #[test]
 fn a_file_that_the_day_does_not_teach_may_not_differ() {
     let course = course();
-    course.write("day2-client/src/frame.rs", "//! As in day2_client, and more.\n");
-    let row = "| `src/client.rs` | new | calls |\n| `src/frame.rs` | changed | no |\n";
+    course.write("day2-client/src/wire/frame.rs", "//! As in day2_client, and more.\n");
+    let row = "| `src/client/mod.rs` | new | calls |\n| `src/wire/frame.rs` | changed | no |\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{row}"));
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/frame.rs", "day 2 does not teach it"]);
+    assert_only_failure(
+        &course.xtask(&["days"]),
+        &["day2-client/src/wire/frame.rs", "day 2 does not teach it"],
+    );
 }
 
 #[test]
 fn a_file_that_is_not_in_the_course_table_may_not_be_new() {
     let course = course();
     course.write("day2-client/src/extra.rs", "");
-    let rows = "| `src/client.rs` | new | calls |\n| `src/extra.rs` | new | no |\n";
+    let rows = "| `src/client/mod.rs` | new | calls |\n| `src/extra.rs` | new | no |\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
     assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/extra.rs", "course table"]);
 }
@@ -101,36 +109,48 @@ fn a_file_that_is_not_in_the_course_table_may_not_be_new() {
 #[test]
 fn a_carried_suite_may_not_differ() {
     let course = course();
-    course.write("day2-client/tests/day1_codec.rs", "use day2_client::{Client, Frame};\n");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/day1_codec.rs", "carried"]);
+    course.write("day2-client/tests/suites/day1_codec/frames.rs", "use day2_client::{Client, Frame};\n");
+    assert_only_failure(
+        &course.xtask(&["days"]),
+        &["day2-client/tests/suites/day1_codec/frames.rs", "carried"],
+    );
 }
 
 #[test]
 fn a_carried_suite_may_not_be_missing() {
     let course = course();
-    course.remove("day2-client/tests/day1_codec.rs");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/day1_codec.rs", "only add"]);
+    course.remove("day2-client/tests/suites/day1_codec/frames.rs");
+    assert_only_failure(
+        &course.xtask(&["days"]),
+        &["day2-client/tests/suites/day1_codec/frames.rs", "only add"],
+    );
 }
 
 #[test]
 fn shared_test_helpers_may_not_change() {
     let course = course();
-    course.write("day2-client/tests/support/deadline.rs", "pub fn within(_: u8) {}\n");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/support/deadline.rs", "carried"]);
+    course.write("day2-client/tests/suites/support/deadline.rs", "pub fn within(_: u8) {}\n");
+    assert_only_failure(
+        &course.xtask(&["days"]),
+        &["day2-client/tests/suites/support/deadline.rs", "carried"],
+    );
 }
 
 #[test]
 fn the_helpers_module_may_only_gain_lines() {
     let course = course();
-    course.write("day2-client/tests/support/mod.rs", "pub fn one() {}\n\npub fn three() {}\n");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/tests/support/mod.rs", "only gain lines"]);
+    course.write("day2-client/tests/suites/support/mod.rs", "pub fn one() {}\n\npub fn three() {}\n");
+    assert_only_failure(
+        &course.xtask(&["days"]),
+        &["day2-client/tests/suites/support/mod.rs", "only gain lines"],
+    );
 }
 
 #[test]
 fn a_source_file_may_not_go_away() {
     let course = course();
-    course.remove("day2-client/src/frame.rs");
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/frame.rs", "only add"]);
+    course.remove("day2-client/src/wire/frame.rs");
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/wire/frame.rs", "only add"]);
 }
 
 #[test]
@@ -152,20 +172,23 @@ fn a_day_stands_on_no_other_crate() {
 #[test]
 fn the_readme_says_what_the_diff_says() {
     let course = course();
-    let good = "| `src/client.rs` | new | calls |\n";
+    let good = "| `src/client/mod.rs` | new | calls |\n";
     for (rows, words) in [
-        ("", ["src/client.rs", "not listed"]),
-        ("| `src/client.rs` | changed | calls |\n", ["src/client.rs", "but it is new"]),
-        (&format!("{good}| `src/frame.rs` | changed | no |\n"), ["src/frame.rs", "the same as"]),
-        (&format!("{good}| `src/pending.rs` | new | no |\n"), ["src/pending.rs", "not there"]),
-        (&format!("{good}{good}"), ["src/client.rs", "twice"]),
+        ("", ["src/client/mod.rs", "not listed"]),
+        ("| `src/client/mod.rs` | changed | calls |\n", ["src/client/mod.rs", "but it is new"]),
+        (&format!("{good}| `src/wire/frame.rs` | changed | no |\n"), ["src/wire/frame.rs", "the same as"]),
+        (
+            &format!("{good}| `src/client/in_flight.rs` | new | no |\n"),
+            ["src/client/in_flight.rs", "not there"],
+        ),
+        (&format!("{good}{good}"), ["src/client/mod.rs", "twice"]),
     ] {
         course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{rows}"));
         assert_only_failure(&course.xtask(&["days"]), &[&["day2-client/README.md"][..], &words].concat());
     }
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}{good}| `src/lib.rs` | changed | the map |\n"));
     assert!(course.xtask(&["days"]).ok, "lib.rs may be listed");
-    course.remove("day2-client/README.md");
+    course.write_in(&DAYS[1..], "README.md", "# CRATE\n");
     assert_only_failure(&course.xtask(&["days"]), &["day2-client/README.md", "Files of today"]);
 }
 
@@ -190,29 +213,30 @@ fn the_course_says_how_much_each_day_is() {
 #[test]
 fn a_file_may_not_be_too_long() {
     let course = course();
-    course.write_in(&DAYS, "src/frame.rs", &"//\n".repeat(300));
+    course.write_in(&DAYS, "src/wire/frame.rs", &"//\n".repeat(300));
     assert!(course.xtask(&["days"]).ok);
-    course.write("day2-client/src/client.rs", &"//\n".repeat(301));
-    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client.rs", "301 lines"]);
+    course.write("day2-client/src/client/mod.rs", &"//\n".repeat(301));
+    assert_only_failure(&course.xtask(&["days"]), &["day2-client/src/client/mod.rs", "301 lines"]);
 }
 
 #[test]
 fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
     let course = course();
-    let readme = format!("{TABLE}| `src/client.rs` | new | calls |\n\n## The wire\n\n**Frames.** Bytes.\n");
-    let suite = "// ---- calls ----\n// Chapter: The wire > Frames\n\n/// It is called.\n///\n/// Hint: call it.\n\
+    let readme =
+        format!("{TABLE}| `src/client/mod.rs` | new | calls |\n\n## The wire\n\n**Frames.** Bytes.\n");
+    let stage = "//! Calls.\n//!\n//! Chapter: The wire > Frames\n\n/// It is called.\n///\n/// Hint: call it.\n\
                  #[test]\nfn a_call() {}\n";
     for (text, words) in [
-        (suite.to_owned(), None),
-        (suite.replace("> Frames", "> Calls"), Some(["day2_client.rs:1:", "no place \"The wire > Calls\""])),
-        (suite.replace("// Chapter", "// Charter"), Some(["day2_client.rs:1:", "does not name its place"])),
-        (suite.replace("// ----", "//"), Some(["day2_client.rs:8:", "above the first section"])),
-        (suite.replace("Hint: call", "Call"), Some(["day2_client.rs:8:", "say what it wants"])),
-        (suite.replace("It is called.", ""), Some(["day2_client.rs:8:", "say what it wants"])),
-        ("fn f( {".to_owned(), Some(["day2_client.rs", "not Rust"])),
+        (stage.to_owned(), None),
+        (stage.replace("> Frames", "> Calls"), Some(["calls.rs:", "no place \"The wire > Calls\""])),
+        (stage.replace("Chapter", "Charter"), Some(["calls.rs:", "say what the stage is"])),
+        (stage.replace("//! Calls.", "//!"), Some(["calls.rs:", "say what the stage is"])),
+        (stage.replace("Hint: call", "Call"), Some(["calls.rs:9:", "say what it wants"])),
+        (stage.replace("It is called.", ""), Some(["calls.rs:9:", "say what it wants"])),
+        ("fn f( {".to_owned(), Some(["calls.rs", "not Rust"])),
     ] {
         course.write_in(&DAYS[1..], "README.md", &readme);
-        course.write("day2-client/tests/day2_client.rs", &text);
+        course.suite(&DAYS[1..], "day2_client", &[("calls", &text)]);
         let ran = course.xtask(&["days"]);
         match words {
             None => assert!(ran.ok, "{}", ran.text),
@@ -220,7 +244,7 @@ fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
         }
     }
     let story = "\n## What goes wrong without it\n\n* **It is deaf.** `a_call` and `a_call_that_is_lost`\n";
-    course.write("day2-client/tests/day2_client.rs", suite);
+    course.suite(&DAYS[1..], "day2_client", &[("calls", stage)]);
     course.write_in(&DAYS[1..], "README.md", &format!("{readme}{story}"));
     assert_only_failure(&course.xtask(&["days"]), &["README.md", "a_call_that_is_lost"]);
 }

@@ -16,7 +16,7 @@ fn course() -> Course {
     course.write_in(&DAYS, "README.md", "# CRATE\n");
     course.write_in(&DAYS, "src/main.rs", "fn main() { CRATE::run() }\n");
     course.write_in(&DAYS, "src/frame.rs", FRAME);
-    course.write_in(&DAYS, "tests/day1_codec.rs", "use CRATE::Frame;\n");
+    course.write_in(&DAYS, "tests/suites/day1_codec/a.rs", "use CRATE::Frame;\n");
     course.commit();
     course
 }
@@ -43,13 +43,13 @@ fn running_it_twice_changes_nothing() {
     course.commit();
     course.write("day1-codec/src/frame.rs", &FRAME.replace("one()", "one(n: u8)"));
     course.write("day1-codec/src/new.rs", "use day1_codec::New;\n");
-    course.remove("day1-codec/tests/day1_codec.rs");
+    course.remove("day1-codec/tests/suites/day1_codec/a.rs");
 
     assert!(course.xtask(&["forward", "1"]).ok);
     let merged = course.read("day3-service/src/frame.rs");
     let ran = course.xtask(&["forward", "1"]);
     assert!(ran.ok, "{}", ran.text);
-    for file in ["src/frame.rs", "src/new.rs", "tests/day1_codec.rs"] {
+    for file in ["src/frame.rs", "src/new.rs", "tests/suites/day1_codec/a.rs"] {
         assert!(ran.says(&["day3-service", file, "already there"]), "{}", ran.text);
     }
     assert_eq!(course.read("day3-service/src/frame.rs"), merged);
@@ -110,17 +110,17 @@ fn two(n: u8) {}
 #[test]
 fn the_crates_name_is_translated_and_a_suites_is_not() {
     let course = course();
-    course.write_in(&DAYS[1..], "tests/day2_client.rs", "use CRATE::Client;\n");
+    course.write_in(&DAYS[1..], "tests/suites/day2_client/a.rs", "use CRATE::Client;\n");
     course.commit();
     course.write(
-        "day2-client/tests/day2_client.rs",
-        "//! tests/day2_client.rs\nuse day2_client::{A, Client};\n",
+        "day2-client/tests/suites/day2_client/a.rs",
+        "//! tests/suites/day2_client/a.rs\nuse day2_client::{A, Client};\n",
     );
 
     let ran = course.xtask(&["forward", "2"]);
     assert!(ran.ok, "{}", ran.text);
-    let expected = "//! tests/day2_client.rs\nuse day3_service::{A, Client};\n";
-    assert_eq!(course.read("day3-service/tests/day2_client.rs"), expected);
+    let expected = "//! tests/suites/day2_client/a.rs\nuse day3_service::{A, Client};\n";
+    assert_eq!(course.read("day3-service/tests/suites/day2_client/a.rs"), expected);
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn a_line_that_the_longer_name_makes_too_long_is_laid_out_anew() {
     course.commit();
     let line = format!("use day5_http::{{{names}}};\n");
     assert!(line.len() < 110 && line.len() > 103, "{}", line.len());
-    course.write("day5-http/tests/day5_http.rs", &line);
+    course.write("day5-http/tests/suites/day5_http/a.rs", &line);
 
     assert!(course.xtask(&["forward", "5"]).ok);
     let expected = format!("use day6_loadbalance::{{\n    {names},\n}};\n");
-    assert_eq!(course.read("day6-loadbalance/tests/day5_http.rs"), expected);
+    assert_eq!(course.read("day6-loadbalance/tests/suites/day5_http/a.rs"), expected);
 }
 
 #[test]

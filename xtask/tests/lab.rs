@@ -42,7 +42,7 @@ fn course() -> Course {
     course.write("day1-codec/Cargo.toml", "[package]\nname = \"day1-codec\"\n");
     course.write("day1-codec/src/frame.rs", FRAME);
     course.write("day1-codec/src/lib.rs", "pub mod frame;\n");
-    course.write("day1-codec/tests/day1_codec.rs", "#[test]\nfn a_frame_is_its_length() {}\n");
+    course.suite(&["day1-codec"], "day1_codec", &[("frames", "#[test]\nfn a_frame_is_its_length() {}\n")]);
     course.write("xtask/labs/day1.toml", LABS);
     course.commit();
     course
@@ -70,7 +70,7 @@ fn a_lab_is_put_in_and_asks_and_git_takes_it_out() {
     );
     assert!(!ran.text.contains("get_u32"), "only what has changed:\n{}", ran.text);
     assert!(ran.says(&["Which test will fail, and why?"]), "{}", ran.text);
-    assert!(ran.says(&["cargo test -p day1-codec --test day1_codec"]), "{}", ran.text);
+    assert!(ran.says(&["cargo test -p day1-codec --test suites day1_codec"]), "{}", ran.text);
     assert!(!ran.text.contains("a_frame_is_its_length") && !ran.text.contains("note:"), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME.replace("put_u32", "put_u32_le"));
 
@@ -84,7 +84,12 @@ fn the_answer_names_the_test_and_the_reason_and_changes_nothing() {
     let course = course();
     let ran = course.xtask(&["lab", "1", "1", "--answer"]);
     assert!(ran.ok && ran.says(&["a_frame_is_its_length fails"]), "{}", ran.text);
-    assert!(ran.says(&["day1-codec/tests/day1_codec.rs:2"]), "{}", ran.text);
+    assert!(ran.says(&["day1-codec/tests/suites/day1_codec/frames.rs:2"]), "{}", ran.text);
+    assert!(
+        ran.says(&["--test suites -- --exact day1_codec::frames::a_frame_is_its_length"]),
+        "{}",
+        ran.text
+    );
     assert!(ran.says(&["It begins with its lowest byte."]), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME);
 }

@@ -61,11 +61,11 @@ fn course() -> Course {
     }
     course.write_in(&days, "src/frame.rs", FRAME);
     course.write_in(&days, "src/main.rs", "fn main() {\n    println!(\"{}\", CRATE::frame::LIMIT);\n}\n");
-    course.write_in(&days, "tests/day1_codec.rs", FRAME_SUITE);
+    course.suite(&days, "day1_codec", &[("frames", FRAME_SUITE)]);
     course.write("day1-codec/src/lib.rs", "//! Day 1.\n\npub mod frame;\n");
     course.write("day2-client/src/lib.rs", "//! Day 2.\n\npub mod client;\npub mod frame;\n");
     course.write("day2-client/src/client.rs", CLIENT);
-    course.write_in(&days[1..], "tests/day2_client.rs", CLIENT_SUITE);
+    course.suite(&days[1..], "day2_client", &[("calls", CLIENT_SUITE)]);
     let limit = lab("src/frame.rs", "usize = 3", "usize = 4", "four_is_not_allowed");
     let less = lab("src/frame.rs", "len <= LIMIT", "len < LIMIT", "three_is_allowed");
     course.write("xtask/labs/day1.toml", &format!("{limit}{less}"));
@@ -103,12 +103,10 @@ fn a_course_in_order_is_proved_and_left_as_it_is() {
 #[test]
 fn a_test_that_passes_by_luck_is_told() {
     let course = course();
-    course.write(
-        "day2-client/tests/day2_client.rs",
-        "#[test]\nfn lucky() {\n    assert_eq!(day2_client::frame::LIMIT, 3);\n}\n",
-    );
+    let lucky = "#[test]\nfn lucky() {\n    assert_eq!(CRATE::frame::LIMIT, 3);\n}\n";
+    course.suite(&["day2-client"], "day2_client", &[("calls", lucky)]);
     let ran = course.xtask(&["prove", "--exercises"]);
-    assert!(!ran.ok && ran.says(&["FAIL", "day2-client/tests/day2_client.rs", "lucky"]), "{}", ran.text);
+    assert!(!ran.ok && ran.says(&["FAIL", "day2-client", "day2_client::calls::lucky"]), "{}", ran.text);
     assert!(ran.says(&["1 failure"]), "{}", ran.text);
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{Error, in_short};
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, UnknownCodec};
 use crate::wire::frame::{FrameReader, FrameWriter};
 
 /// The number that every connection starts with: whoever sends another one does not speak this protocol.
@@ -97,7 +97,7 @@ where
             "the server chose {name:?}, which was not offered ({offered})"
         )));
     }
-    name.parse().map_err(|unknown: crate::UnknownCodec| Error::Handshake(unknown.to_string()))
+    name.parse().map_err(|unknown: UnknownCodec| Error::Handshake(unknown.to_string()))
 }
 
 /// The server's side: waits for the client's options, answers, and returns them with the codec chosen from

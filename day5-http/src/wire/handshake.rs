@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::deadline::{DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_WRITE_TIMEOUT};
 use crate::error::{Error, in_short};
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, UnknownCodec};
 use crate::wire::frame::{FrameReader, FrameWriter};
 
 /// The number that every connection starts with: whoever sends another one does not speak this protocol.
@@ -161,7 +161,7 @@ where
             "the server chose {name:?}, which was not offered ({offered})"
         )));
     }
-    name.parse().map_err(|unknown: crate::UnknownCodec| Error::Handshake(unknown.to_string()))
+    name.parse().map_err(|unknown: UnknownCodec| Error::Handshake(unknown.to_string()))
 }
 
 /// The server's side: waits for the client's options, answers, and returns them with the codec chosen from

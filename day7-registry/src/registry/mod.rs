@@ -46,7 +46,7 @@ use crate::deadline::{deadline, limit};
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{drive, not_allowed, text};
-use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::{Endpoint, EndpointError};
 use crate::server::connection::Admission;
 use crate::server::{Listener, Server, accept_loop};
 use crate::service::ServiceMap;
@@ -276,7 +276,7 @@ fn named_server(request: &Request<Incoming>) -> Result<Endpoint, String> {
     if value.contains(',') {
         return Err(format!("{value:?} has a comma, but a server registers itself alone"));
     }
-    let endpoint: Endpoint = value.parse().map_err(|error: crate::EndpointError| error.to_string())?;
+    let endpoint: Endpoint = value.parse().map_err(|error: EndpointError| error.to_string())?;
     match endpoint.is_unspecified() {
         true => Err(format!("nobody can connect to {endpoint}: register an address that others can reach")),
         false => Ok(endpoint),

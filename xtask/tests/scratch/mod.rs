@@ -46,6 +46,25 @@ impl Course {
         }
     }
 
+    /// Writes a suite with these stages (the text of each) into several days, as [`write_in`](Course::write_in) does,
+    /// and declares it.
+    pub(crate) fn suite(&self, days: &[&str], name: &str, stages: &[(&str, &str)]) {
+        let dir = format!("tests/suites/{name}");
+        let mods: String = stages.iter().map(|(stage, _)| format!("mod {stage};\n")).collect();
+        self.write_in(days, &format!("{dir}/mod.rs"), &mods);
+        for (stage, text) in stages {
+            self.write_in(days, &format!("{dir}/{stage}.rs"), text);
+        }
+        for day in days {
+            let entries = fs::read_dir(self.path(&format!("{day}/tests/suites"))).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut mods: Vec<String> = names.filter(|name| name.starts_with("day")).collect();
+            mods.sort();
+            let main: String = mods.iter().map(|name| format!("mod {name};\n")).collect();
+            self.write(&format!("{day}/tests/suites/main.rs"), &main);
+        }
+    }
+
     pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }

@@ -1,5 +1,4 @@
-//! Hardening: peers that send one byte at a time, cancels in a row, extreme numbers, a panic in the
-//! clean-up.
+//! Hardening: one byte at a time, many cancels, extreme numbers, panics in clean-ups.
 //!
 //! No new function. The places are `Connection::run` and `start` in `src/server/connection.rs`,
 //! `accept_loop` in `src/server/mod.rs`, `write_requests` in `src/client/connection.rs`, and `deadline` in
