@@ -7,15 +7,15 @@
 //! |---|---|---|
 //! | `check [N]` | runs day N's suite and shows what is next | [`check`] |
 //! | `forward N` | carries a change made in day N into every later day | [`forward`] |
-//! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson | [`days`] |
+//! | `days [N]` | shows what each day adds, and fails where a diff is more than its lesson, or an import breaks a layer | [`days`] |
 //! | `exercise N` | takes the bodies of day N's functions out, for a learner to write them | [`exercise`] |
 //! | `lab N [K]` | puts one small defect into day N, to be found by its suite | [`lab`] |
 //! | `prove` | tries out all exercises and labs, in a copy of the course | [`prove`] |
 //! | `soak` | runs the suites again and again on a busy machine | [`soak`] |
 //!
 //! Read [`course`] first (the table of the seven days), then [`carry`] (what a day's text reads like in
-//! another day). [`tree`] holds a day's files in memory, [`checks`] and [`readme`] say what is wrong with
-//! them. [`suites`] reads the suites, [`runner`] builds and runs them. [`blank`] takes the bodies of functions
+//! another day). [`tree`] holds a day's files in memory, [`checks`], [`layers`] and [`readme`] say what is
+//! wrong with them. [`suites`] reads the suites, [`runner`] builds and runs them. [`blank`] takes the bodies of functions
 //! out, [`variants`] gives them several. [`screen`] writes what people read.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -96,7 +96,7 @@ enum Command {
         #[arg(long, requires = "day")]
         watch: bool,
     },
-    /// Show each day against the day before, and fail where a diff is more than its lesson
+    /// Show each day against the day before, and fail where a diff is more than its lesson, or an import breaks a layer
     Days {
         /// Only this day
         #[arg(value_name = "DAY", value_parser = value_parser!(u8).range(1..=7))]
