@@ -14,7 +14,7 @@ use crate::wire::codec::Codec;
 ///
 /// | variant | what is lost |
 /// |---|---|
-/// | [`Encode`](Error::Encode), [`Decode`](Error::Decode), [`Remote`](Error::Remote), [`Timeout`](Error::Timeout) | this one call |
+/// | [`Encode`](Error::Encode), [`Decode`](Error::Decode), [`Refused`](Error::Refused), [`Remote`](Error::Remote), [`Timeout`](Error::Timeout) | this one call |
 /// | [`FrameTooLarge`](Error::FrameTooLarge) | this one call when we were sending, the connection when the peer was |
 /// | [`Io`](Error::Io), [`Handshake`](Error::Handshake), [`Protocol`](Error::Protocol), [`Disconnected`](Error::Disconnected) | the connection |
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,10 @@ pub enum Error {
     /// The peer broke the rules of the wire after the handshake.
     #[error("protocol error: {0}")]
     Protocol(String),
+
+    /// The server refused the call, and has not run it. Nothing on the first three days raises this: day 4 does.
+    #[error("refused: {0}")]
+    Refused(String),
 
     /// The call reached the server, and this is the server's answer, word for word.
     #[error("{0}")]

@@ -49,4 +49,4 @@ pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};
 pub use wire::codec::{Codec, UnknownCodec};
 pub use wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 pub use wire::handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use wire::message::{Header, Message, MessageReader, MessageWriter};
+pub use wire::message::{Header, Message, MessageReader, MessageWriter, REFUSED};

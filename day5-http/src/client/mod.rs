@@ -39,7 +39,7 @@ use crate::wire::codec::Codec;
 use crate::wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 use crate::wire::handshake;
 use crate::wire::handshake::Options;
-use crate::wire::message::{Header, Message, MessageReader, MessageWriter};
+use crate::wire::message::{Header, Message, MessageReader, MessageWriter, REFUSED};
 
 /// A connection to a server, shared by any number of tasks.
 ///
@@ -138,6 +138,7 @@ impl Client {
     ///
     /// # Errors
     /// * [`Error::Remote`]: the server's answer is an error; this is its text, word for word.
+    /// * [`Error::Refused`]: the server is shutting down, and did not run the call.
     /// * [`Error::Encode`], [`Error::FrameTooLarge`]: the argument cannot be sent. Nothing was.
     /// * [`Error::Decode`]: the reply is not an `R`.
     /// * [`Error::Timeout`]: it took longer than the options allow, and was given up.
@@ -210,6 +211,8 @@ impl Client {
 
     fn decode<R: DeserializeOwned>(&self, message: Message) -> Result<R, Error> {
         match message.header.error {
+            // The server's connection answers, and not a method: the call did not run.
+            Some(error) if message.header.service_method == REFUSED => Err(Error::Refused(error)),
             Some(error) => Err(Error::Remote(error)),
             None => self.shared.codec.decode(&message.body),
         }

@@ -31,7 +31,6 @@ use crate::client::Client;
 use crate::deadline::deadline;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
-use crate::server::connection::SHUTTING_DOWN;
 use crate::wire::handshake::Options;
 
 /// How many connections may turn out to be ending before that is the outcome of a call.
@@ -139,8 +138,8 @@ impl<D: Discovery> BalancedClient<D> {
             let did_not_run = match &called {
                 // The connection has ended between being chosen and being used.
                 Err(Error::Disconnected(_)) => true,
-                // The call and the server's goodbye have crossed. By then it runs nothing any more.
-                Ok(Err(Error::Remote(text))) => text == SHUTTING_DOWN && !client.is_available(),
+                // The call and the server's goodbye have crossed.
+                Ok(Err(Error::Refused(_))) => true,
                 _ => false,
             };
             if !did_not_run || attempts == MAX_ATTEMPTS {

@@ -91,6 +91,7 @@ fn a_call_that_crosses_the_goodbye_is_refused() {
         peer.send(&json_message("Test.now", 1, json!(null))).await;
         let refused = peer.read_message().await;
         assert_eq!((refused.seq(), refused.error()), (1, goodbye.error()));
+        assert_eq!(refused.header["service_method"], "$/refused", "{refused:?}");
         drop(peer);
         within("the end of the server", serving).await.unwrap().unwrap();
     });

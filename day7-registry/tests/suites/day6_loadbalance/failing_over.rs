@@ -152,46 +152,46 @@ fn a_call_lost_in_mid_flight_is_an_error_and_runs_once() {
 
 /// A server, spoken by hand, that shuts down at the first call: its goodbye and the call have crossed on the
 /// way, so it refuses the call. Nobody can connect after that.
-async fn refuse_the_first_call(listener: TcpListener, goodbye: bool) {
+async fn refuse_the_first_call(listener: TcpListener, refuses: bool) {
     let mut peer = Peer { io: listener.accept().await.unwrap().0 };
     peer.accept_handshake("application/json").await;
     let seq = peer.read_message().await.seq();
-    if goodbye {
-        peer.send(&json_error("", 0, "the server is shutting down")).await;
-    }
-    peer.send(&json_error("Site.name", seq, "the server is shutting down")).await;
+    peer.send(&json_error("", 0, "the server is shutting down")).await;
+    // The name makes it a refusal. The text does not matter.
+    let method = if refuses { "$/refused" } else { "Site.name" };
+    peer.send(&json_error(method, seq, "the server is shutting down")).await;
     loop {
         drop(listener.accept().await.unwrap());
     }
 }
 
 /// A server that is shutting down refuses a call that crossed its goodbye, and the call goes to another
-/// server.
+/// server. A method that fails at that time, with the very words of the refusal, has run: it is not called again.
 ///
-/// It did not run, so it need not fail; a server that is replaced in good order should cost no call.
+/// A server that is replaced in good order should cost no call, and no call may run twice.
 ///
-/// Hint: after the goodbye, and only then, this refusal means that nothing runs any more.
+/// Hint: a refusal is an error of its own type, and that alone decides.
 #[test]
 fn a_call_that_crosses_a_goodbye_goes_to_another_server() {
     run(async || {
-        for goodbye in [true, false] {
+        for refuses in [true, false] {
             let good = Site::start("good").await;
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let leaving = Endpoint::tcp(listener.local_addr().unwrap());
             let mut server = JoinSet::new();
-            server.spawn(refuse_the_first_call(listener, goodbye));
+            server.spawn(refuse_the_first_call(listener, refuses));
             let options = Options::default().codecs([Codec::Json]);
             let client = directed([&leaving, &good.endpoint], options);
-            let outcome = format!("the outcome of a call that is refused, with goodbye: {goodbye}");
-            match (goodbye, within(&outcome, client.call::<_, String>("Site.name", &())).await) {
+            let outcome = format!("the outcome of a call that crosses a goodbye, refused: {refuses}");
+            match (refuses, within(&outcome, client.call::<_, String>("Site.name", &())).await) {
                 (true, Ok(name)) => assert_eq!(name, "good"),
-                // Without a goodbye these are a method's own words, and it has run.
+                // These are a method's own words, and it has run.
                 (false, Err(BalanceError::Call { endpoint, source: Error::Remote(_) })) => {
                     assert_eq!(endpoint, leaving);
                 }
-                (goodbye, other) => panic!("with goodbye: {goodbye}, the outcome was {other:?}"),
+                (refuses, other) => panic!("refused: {refuses}, and the outcome was {other:?}"),
             }
-            assert_eq!(good.seen.calls(), usize::from(goodbye));
+            assert_eq!(good.seen.calls(), usize::from(refuses));
         }
     });
 }
@@ -215,7 +215,7 @@ fn a_call_is_tried_three_times_at_most() {
                 let seq = peer.read_message().await.seq();
                 refusals.send_modify(|n| *n += 1);
                 peer.send(&json_error("", 0, "the server is shutting down")).await;
-                peer.send(&json_error("Site.name", seq, "the server is shutting down")).await;
+                peer.send(&json_error("$/refused", seq, "the server is shutting down")).await;
             }
         });
         let client = directed([&leaving], Options::default().codecs([Codec::Json]));
@@ -226,7 +226,7 @@ fn a_call_is_tried_three_times_at_most() {
             }
         };
         match outcome {
-            Err(BalanceError::Call { endpoint, source: Error::Remote(_) }) => assert_eq!(endpoint, leaving),
+            Err(BalanceError::Call { endpoint, source: Error::Refused(_) }) => assert_eq!(endpoint, leaving),
             other => panic!("the call should have been refused, but: {other:?}"),
         }
         assert_eq!(*refused.borrow(), 3, "how often it was tried");
