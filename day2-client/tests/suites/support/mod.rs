@@ -1,16 +1,25 @@
 //! What the suites share: deadlines, a raw peer that knows nothing of the library, faulty streams.
 #![allow(dead_code, unreachable_pub)] // every suite uses a part of it
 
+pub mod client;
 pub mod io;
 pub mod peer;
 
+use std::future::poll_fn;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::task::Poll;
 use std::time::Duration;
 
-use day2_client::{Handler, Listener, Reply, Request, Server};
+use day2_client::{Code, Error, Handler, Listener, RemoteError, Reply, Request, Server};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use self::peer::Peer;
 
 /// The longest that one step of a test may take.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -56,6 +65,25 @@ where
     }
 }
 
+/// Runs a test in a process of its own, because it measures what all tests of a process share, such as memory.
+/// `module` is the test's `module_path!()`, and `name` is its name.
+pub fn alone(module: &str, name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "RRPC_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    // The harness knows a test by its path without the name of the test program.
+    let path = module.split_once("::").map_or(name.to_owned(), |(_, module)| format!("{module}::{name}"));
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    let output = command.args(["--exact", &path, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !text.contains("test result: ok. 1 passed") {
+        eprint!("{}{text}", String::from_utf8_lossy(&output.stderr));
+        std::panic::resume_unwind(Box::new("it failed in a process of its own"));
+    }
+}
+
 /// Waits for `future`, and fails with what never happened if it takes more than [`STEP`]. The message says who
 /// waited, as the place of such a panic is here.
 #[track_caller]
@@ -87,6 +115,61 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Futur
     within(what, poll)
 }
 
+/// Polls a future once, then drops it: what `select!` does to the branch that loses.
+pub async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Reads and compares as it goes, so that a wrong length fails as a difference and not as a long wait.
+#[track_caller]
+pub fn expect_bytes<Io: AsyncRead + Unpin>(io: &mut Io, expected: &[u8]) -> impl Future<Output = ()> {
+    let caller = Location::caller();
+    async move {
+        let mut got = Vec::new();
+        while got.len() < expected.len() {
+            let mut buf = vec![0; expected.len() - got.len()];
+            let n = within_at(caller, "the bytes of the answer", io.read(&mut buf)).await.unwrap();
+            got.extend_from_slice(&buf[..n]);
+            let same = n > 0 && expected.starts_with(&got);
+            let (got, expected) = (got.escape_ascii(), expected.escape_ascii());
+            assert!(same, "\n     got {got}\nexpected {expected}\n(awaited at {caller})");
+        }
+    }
+}
+
+/// Sends one message when it is dropped.
+pub struct OnDrop(pub mpsc::UnboundedSender<()>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+    }
+}
+
+/// How much memory the process has touched and not given back. For a test that runs [`alone`].
+#[cfg(target_os = "linux")]
+pub fn resident_mib() -> usize {
+    status_mib("VmRSS:")
+}
+
+/// How much memory the process has asked for and not given back, touched or not. For a test that runs [`alone`].
+#[cfg(target_os = "linux")]
+pub fn allocated_mib() -> usize {
+    status_mib("VmSize:")
+}
+
+#[cfg(target_os = "linux")]
+fn status_mib(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
 /// How many tasks of this test's runtime have not ended.
 pub fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
@@ -115,6 +198,12 @@ pub async fn start(server: Server) -> Running {
 /// Starts `server` on any listener.
 pub fn start_on<L: Listener + 'static>(server: Server, listener: L, addr: std::net::SocketAddr) -> Running {
     Running { addr, task: tokio::spawn(async move { server.serve(listener).await }) }
+}
+
+/// Serves one connection in memory. The task's outcome is what `serve_connection` returned.
+pub fn serve_in_memory(server: Server) -> (Peer<DuplexStream>, JoinHandle<Result<(), Error>>) {
+    let (client, io) = duplex(64 * 1024);
+    (Peer { io: client }, tokio::spawn(async move { server.serve_connection(io).await }))
 }
 
 /// The two numbers that `Arith.sum` adds.
@@ -151,7 +240,9 @@ pub fn arith() -> impl Handler {
             }
             "Arith.fail" => Err(anyhow::Error::msg(request.decode::<Fail>()?.message)),
             "Arith.panic" => panic!("this panic is part of the test"),
-            other => anyhow::bail!("unknown method {other}"),
+            other => {
+                Err(RemoteError::new(Code::UNIMPLEMENTED, format!("there is no method {other:?}")).into())
+            }
         }
     }
 }

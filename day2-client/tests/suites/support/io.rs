@@ -1,0 +1,284 @@
+//! Streams and listeners that behave badly, as real ones do.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use day2_client::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream that delivers exactly these pieces, and is not ready before each of them. It notes the largest
+/// buffer that it was given to fill: that is how much the reader had allocated.
+pub struct Pieces {
+    pieces: VecDeque<Bytes>,
+    is_ready: bool,
+    pub largest_buffer: Arc<AtomicUsize>,
+}
+
+impl Pieces {
+    pub fn new(pieces: impl IntoIterator<Item = impl Into<Bytes>>) -> Pieces {
+        let pieces = pieces.into_iter().map(Into::into).filter(|piece: &Bytes| !piece.is_empty()).collect();
+        Pieces { pieces, is_ready: false, largest_buffer: Arc::default() }
+    }
+
+    /// Cuts `bytes` into pieces of these sizes, again and again.
+    pub fn cut(bytes: &[u8], sizes: &[usize]) -> Pieces {
+        let mut sizes = sizes.iter().cycle();
+        let mut pieces = Vec::new();
+        let mut rest = Bytes::copy_from_slice(bytes);
+        while !rest.is_empty() {
+            let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
+            pieces.push(rest.split_to(size));
+        }
+        Pieces::new(pieces)
+    }
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
+        self.is_ready = !self.is_ready;
+        if self.is_ready {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(piece) = self.pieces.front_mut() {
+            buf.put_slice(&piece.split_to(piece.len().min(buf.remaining())));
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Any stream; notes the largest buffer that it was given to fill.
+pub struct Watched<Io> {
+    io: Io,
+    largest_buffer: Arc<AtomicUsize>,
+}
+
+impl<Io> Watched<Io> {
+    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
+        let largest_buffer = Arc::new(AtomicUsize::new(0));
+        (Watched { io, largest_buffer: Arc::clone(&largest_buffer) }, largest_buffer)
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Reads and writes one byte at a time: the worst that a network may do to a stream.
+pub struct OneByte<Io>(pub Io);
+
+impl<Io: AsyncRead + Unpin> AsyncRead for OneByte<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut one))?;
+        buf.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for OneByte<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Counts the reads that the stream answers.
+pub struct CountReads<Io> {
+    io: Io,
+    reads: Arc<AtomicUsize>,
+}
+
+impl<Io> CountReads<Io> {
+    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
+        let reads = Arc::new(AtomicUsize::new(0));
+        (CountReads { io, reads: Arc::clone(&reads) }, reads)
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for CountReads<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Counts the writes that reach the stream, however many buffers each of them has.
+pub struct CountWrites<Io> {
+    pub io: Io,
+    pub writes: Arc<AtomicUsize>,
+}
+
+impl<Io> CountWrites<Io> {
+    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
+        let writes = Arc::new(AtomicUsize::new(0));
+        (CountWrites { io, writes: Arc::clone(&writes) }, writes)
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for CountWrites<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for CountWrites<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A listener that plays back a list of results, then waits for ever. Nothing is known about its peers.
+pub struct Script<Io>(pub VecDeque<io::Result<Io>>);
+
+impl<Io: AsyncRead + AsyncWrite + Send + 'static> Listener for Script<Io> {
+    type Io = Io;
+
+    async fn accept(&mut self) -> io::Result<(Io, Option<SocketAddr>)> {
+        match self.0.pop_front() {
+            Some(result) => result.map(|io| (io, None)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What was written to a [`Sink`].
+#[derive(Debug, Default)]
+pub struct Written {
+    pub bytes: Vec<u8>,
+    /// For each write, where in memory its parts were. A part that was not copied is where it was before.
+    pub writes: Vec<Vec<usize>>,
+}
+
+/// A stream that keeps what is written to it, and takes at most so many bytes in one write.
+pub struct Sink {
+    pub written: Arc<Mutex<Written>>,
+    /// Whether it takes several buffers in one write.
+    pub is_vectored: bool,
+    pub max: usize,
+}
+
+impl Sink {
+    pub fn new(is_vectored: bool, max: usize) -> (Sink, Arc<Mutex<Written>>) {
+        let written = Arc::<Mutex<Written>>::default();
+        (Sink { written: Arc::clone(&written), is_vectored, max }, written)
+    }
+
+    fn take(&self, bufs: &[&[u8]]) -> Poll<io::Result<usize>> {
+        let mut written = self.written.lock().unwrap();
+        written.writes.push(bufs.iter().map(|buf| buf.as_ptr() as usize).collect());
+        let before = written.bytes.len();
+        for buf in bufs {
+            let room = self.max - (written.bytes.len() - before);
+            written.bytes.extend_from_slice(&buf[..room.min(buf.len())]);
+        }
+        Poll::Ready(Ok(written.bytes.len() - before))
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.take(&[buf])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        assert!(self.is_vectored, "this stream said that it takes one buffer only");
+        self.take(&bufs.iter().map(|buf| &buf[..]).collect::<Vec<_>>())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.is_vectored
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
