@@ -92,7 +92,8 @@ impl WriteBuf {
             return self.tail.extend_from_slice(&bytes);
         }
         let tail = Bytes::from(std::mem::take(&mut self.tail)).slice(std::mem::take(&mut self.written)..);
-        for part in [tail, bytes] {
+        // No empty part: a stream that takes one buffer is given the first, and would seem to take nothing.
+        for part in [tail, bytes].into_iter().filter(|part| !part.is_empty()) {
             self.full_len += part.len();
             self.full.push_back(part);
         }
