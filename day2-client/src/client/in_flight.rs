@@ -153,12 +153,15 @@ impl InFlight {
         }
     }
 
-    /// Closes the table, and fails the calls that were sent with [`Error::Disconnected`].
+    /// Closes the table, and fails the calls that were sent with [`Error::Disconnected`]. The first reason stays.
     pub(super) fn fail_all(&self, reason: &str) {
         self.close(reason);
-        let calls = std::mem::take(&mut self.lock().calls);
+        let mut state = self.lock();
+        let calls = std::mem::take(&mut state.calls);
+        let reason = state.closed.clone().unwrap_or_default();
+        drop(state);
         for entry in calls.into_values() {
-            entry.caller.send(Err(Error::Disconnected(reason.to_owned()))).ok();
+            entry.caller.send(Err(Error::Disconnected(reason.clone()))).ok();
         }
     }
 
