@@ -20,6 +20,12 @@ pub(super) async fn expect_all_lost(client: &Client, calls: Vec<PendingCall<u32>
     reason.expect("at least one call")
 }
 
+/// Checks that the reason has the server's own words in it.
+#[track_caller]
+fn assert_says(reason: String, words: &str) {
+    assert!(reason.contains(words), "a reason without {words:?}: {reason:?}");
+}
+
 /// However the connection ends, every call in flight fails with `Error::Disconnected`, and later ones with
 /// `Error::NotSent`.
 ///
@@ -75,7 +81,8 @@ fn a_request_that_was_not_sent_is_told_from_one_that_was() {
             let unsent = begin(&client, 1).await;
             if ends_with_goaway {
                 peer.send(&goaway("going down")).await;
-                assert_eq!(not_sent(within("the failure of what is not sent", unsent).await), "going down");
+                let reason = not_sent(within("the failure of what is not sent", unsent).await);
+                assert_says(reason, "going down");
                 assert_eq!(client.in_flight(), 1, "the call that was sent may still have a reply");
                 drop(peer);
             } else {
@@ -102,12 +109,15 @@ fn a_goaway_lets_the_calls_in_flight_finish() {
         peer.send(&goaway("5% more memory")).await;
         eventually("the goaway is noticed", || !client.is_available()).await;
         let refused = within("the refusal of a new call", client.call::<_, u32>("Test.number", &1)).await;
-        assert_eq!(not_sent(refused), "5% more memory");
+        assert_says(not_sent(refused), "5% more memory");
         assert_eq!(client.in_flight(), 3);
 
         answer(&mut peer, &seen[2], json!(2)).await;
         assert_eq!(within("a reply after the goaway", calls.pop().unwrap()).await.unwrap(), 2);
-        peer.send(&[reply(seen[0].seq(), json!(0)), reply_refused(seen[1].seq(), "unavailable", "")].concat()).await;
+        peer.send(
+            &[reply(seen[0].seq(), json!(0)), reply_refused(seen[1].seq(), "unavailable", "")].concat(),
+        )
+        .await;
         let refused = within("a refusal after the goaway", calls.pop().unwrap()).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
         assert_eq!(within("the last reply", calls.pop().unwrap()).await.unwrap(), 0);
@@ -118,7 +128,9 @@ fn a_goaway_lets_the_calls_in_flight_finish() {
         let (calls, _) = begin_many(&client, &mut peer, 2).await;
         peer.send(&goaway("5% more memory")).await;
         drop(peer);
-        assert_eq!(end::expect_all_lost(&client, calls).await, "5% more memory");
+        assert_says(expect_all_lost(&client, calls).await, "5% more memory");
+        let end = within("the end, for a task that waits for it", client.closed()).await;
+        assert_says(disconnected(Err::<(), _>(end)), "5% more memory");
     });
 }
 

@@ -81,7 +81,8 @@ fn a_caller_that_gives_up_frees_its_place() {
 #[test]
 fn a_call_that_is_too_long_fails_alone() {
     run(async || {
-        let (client, mut peer) = pair_with(&json_only().max_body_len(10), json!({"max_body_len": 1000})).await;
+        let (client, mut peer) =
+            pair_with(&json_only().max_body_len(10), json!({"max_body_len": 1000})).await;
         let (mut calls, seen) = begin_many(&client, &mut peer, 1).await;
         // In JSON a text has two bytes more than its letters.
         let failed = within("the failure", client.call::<_, u32>("Test.long", &"x".repeat(999))).await;
@@ -89,9 +90,14 @@ fn a_call_that_is_too_long_fails_alone() {
 
         let long = "x".repeat(MAX_HEADER_LEN);
         let with_metadata = client.with_metadata("token", &long);
-        for (case, client, method) in [("method", &client, &long[..]), ("metadata", &with_metadata, "Test.long")] {
+        for (case, client, method) in
+            [("method", &client, &long[..]), ("metadata", &with_metadata, "Test.long")]
+        {
             let failed = within("the failure", client.call::<_, u32>(method, &1)).await;
-            assert!(matches!(failed, Err(Error::FrameTooLarge { max: MAX_HEADER_LEN, .. })), "{case}: {failed:?}");
+            assert!(
+                matches!(failed, Err(Error::FrameTooLarge { max: MAX_HEADER_LEN, .. })),
+                "{case}: {failed:?}"
+            );
         }
         assert_eq!(client.in_flight(), 1);
 

@@ -22,7 +22,7 @@ mod limits;
 
 mod speed;
 
-mod hardening;
+mod hardening_client;
 
 mod hardening_server;
 
@@ -41,8 +41,7 @@ use day2_client::{
     FrameWriter, Limits, MAGIC_NUMBER, MAX_HEADER_LEN, Message, Metadata, Options, PendingCall, RemoteError,
     Reply, Request, Server,
 };
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -52,13 +51,13 @@ use crate::support::client::{
     answer, begin, begin_big, begin_many, check_it_works, connect, connected, disconnected, expect_end,
     expect_goaway, json_only, narrow_pair, next_call, not_sent, pair, pair_with, sum, tcp_pair, waits,
 };
-use crate::support::io::{CountWrites, OneByte, Sink};
+use crate::support::io::{CountWrites, OneByte};
 use crate::support::peer::{
     Peer, call, frame, goaway, reply, reply_error, reply_refused, server_hello, server_refusal,
 };
+use crate::support::sink::Sink;
 use crate::support::{
-    Fail, OnDrop, Sum, alive_tasks, arith, eventually, poll_once, run, run_threads, serve_in_memory, start,
-    within,
+    Sum, alive_tasks, arith, eventually, poll_once, run, run_threads, serve_in_memory, start, within,
 };
 
 /// An error as a server sends it, with this mark.

@@ -31,10 +31,7 @@ where
 {
     let mut peer = Peer { io: other_end };
     let both = async {
-        tokio::join!(
-            Client::handshake(io, options),
-            peer.accept_handshake_with("application/json", fields)
-        )
+        tokio::join!(Client::handshake(io, options), peer.accept_handshake_with("application/json", fields))
     };
     let (client, _) = within("both sides of the handshake", both).await;
     (client.unwrap(), peer)
@@ -182,9 +179,11 @@ where
 #[track_caller]
 pub fn begin(client: &Client, argument: u32) -> impl Future<Output = PendingCall<u32>> {
     let client = client.clone();
-    let started = within("start, which waits for no reply", async move {
-        client.start("Test.number", &argument).await
-    });
+    let started =
+        within(
+            "start, which waits for no reply",
+            async move { client.start("Test.number", &argument).await },
+        );
     async move { started.await.unwrap() }
 }
 

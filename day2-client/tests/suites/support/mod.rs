@@ -4,6 +4,7 @@
 pub mod client;
 pub mod io;
 pub mod peer;
+pub mod sink;
 
 use std::future::poll_fn;
 use std::panic::Location;

@@ -1,0 +1,184 @@
+//! Hardening, the server: handlers that panic wherever they can, and clients that flood it.
+//!
+//! Nothing new is to be written. Each of these breaks a server that passes everything before.
+//!
+//! Chapter: Limits
+
+use super::*;
+
+/// A panic is an error reply for its own call, wherever in the handler it happens; and with whatever it panics.
+///
+/// Before the future exists, at its first poll on the connection's own task, or later in a task of its own. What it
+/// panics with is a value, which may panic when it is dropped.
+///
+/// Hint: `catch_unwind` around all of it, the drop of the payload too. The messages of these panics are on purpose.
+#[test]
+fn a_panic_at_any_place_is_an_error_reply() {
+    struct Rude;
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            std::panic::panic_any(Rude);
+        }
+    }
+    fn panics_at(request: &Request, place: &str) {
+        if request.service_method() == place {
+            panic!("this panic is part of the test");
+        }
+        if request.service_method().strip_suffix("_rudely") == Some(place) {
+            std::panic::panic_any(Rude);
+        }
+    }
+
+    run(async || {
+        let handler = |request: Request| {
+            panics_at(&request, "Panic.early");
+            async move {
+                panics_at(&request, "Panic.first_poll");
+                tokio::task::yield_now().await;
+                panics_at(&request, "Panic.late");
+                Ok(request.reply("fine")?)
+            }
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler).max_in_flight(1));
+        peer.handshake_json().await;
+        let places = ["Panic.early", "Panic.first_poll", "Panic.late"];
+        let rude = ["Panic.early_rudely", "Panic.first_poll_rudely", "Panic.late_rudely"];
+        for (seq, method) in (1..).zip(places.into_iter().chain(rude)) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.code(), reply.is_refused()), (seq, "internal", false), "{method}");
+        }
+        peer.send(&call("Panic.not", 9, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "fine", "and its place is free again");
+    });
+}
+
+/// A panic while an error is turned into text is a panic of the handler, too.
+///
+/// An error's `Display` is code of the application as well. It runs late, when the handler has returned.
+///
+/// Hint: make the text where panics are caught, not where the reply is sent.
+#[test]
+fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("this panic is part of the test")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+
+    run(async || {
+        let handler = async |request: Request| {
+            if request.service_method() == "Fail.late" {
+                tokio::task::yield_now().await;
+            }
+            if request.service_method() == "Fail.not" {
+                return Ok(request.reply("fine")?);
+            }
+            Err::<Reply, _>(Unspeakable.into())
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler));
+        peer.handshake_json().await;
+        for (seq, method) in (1..).zip(["Fail.first_poll", "Fail.late"]) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.code()), (seq, "internal"), "{method}");
+        }
+        peer.send(&call("Fail.not", 3, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "fine");
+    });
+}
+
+/// A handler whose future panics when it is dropped has its reply sent all the same, and harms no other call.
+///
+/// The future is dropped after its last poll, with the guards that it holds. A guard's `Drop` is code of the
+/// application, and this panic comes where no one expects it.
+///
+/// Hint: drop the handler's future where panics are caught.
+#[test]
+fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
+    struct Rude {
+        request: Request,
+        is_late: bool,
+    }
+    impl Future for Rude {
+        type Output = anyhow::Result<Reply>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            if std::mem::take(&mut self.is_late) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(self.request.reply("done")?))
+        }
+    }
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            panic!("this panic is part of the test");
+        }
+    }
+
+    run(async || {
+        let handler = |request: Request| {
+            let is_late = request.service_method() == "Rude.late";
+            Rude { request, is_late }
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler));
+        peer.handshake_json().await;
+        for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.seq(), reply.value()), (seq, json!("done")), "{method}");
+        }
+    });
+}
+
+/// A client that floods the server with calls which are answered at once does not hold up the calls of another, on
+/// the same thread.
+///
+/// One read holds hundreds of calls, and Tokio's budget counts reads. A connection that answers all that it has
+/// read, and reads on as long as there is more, does not let the other have a turn: in our first edition 95 ms.
+///
+/// Hint: after a slice of time yield once, and ask the budget (`tokio::task::coop`) in each turn of the loop.
+#[test]
+fn a_flood_of_ready_handlers_holds_up_no_other_client() {
+    run(async || {
+        let flood_calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&flood_calls);
+        let server = Server::new(move |request: Request| {
+            if request.service_method() == "Flood.call" {
+                let started = Instant::now();
+                while started.elapsed() < Duration::from_micros(100) {}
+                counted.fetch_add(1, SeqCst);
+            }
+            async move { Ok(request.reply(&1)?) }
+        });
+        let server = start(server).await;
+        let flood = Peer::connect_json(server.addr).await;
+        let (mut replies, mut calls) = flood.io.into_split();
+        let flooding = tokio::spawn(async move {
+            let batch: Vec<u8> = (0..500).flat_map(|seq| call("Flood.call", seq, json!(null))).collect();
+            while calls.write_all(&batch).await.is_ok() {}
+        });
+        let reading = tokio::spawn(async move {
+            let mut buf = vec![0; 1 << 16];
+            while replies.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+        });
+        eventually("the flood has begun", || flood_calls.load(SeqCst) > 1000).await;
+
+        let client = connect(&server, &json_only()).await;
+        let mut meanwhile = Vec::new();
+        for _ in 0..21 {
+            let before = flood_calls.load(SeqCst);
+            within("the reply beside the flood", client.call::<_, u32>("Other.call", &1)).await.unwrap();
+            meanwhile.push(flood_calls.load(SeqCst) - before);
+        }
+        flooding.abort();
+        reading.abort();
+        meanwhile.sort();
+        let half = meanwhile[10];
+        assert!(half < 150, "{half} calls of the flood were answered while one of another client waited");
+    });
+}
