@@ -35,6 +35,9 @@ use crate::wire::message::{Message, MessageReader};
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
 pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
+/// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
+const KEPT_CALLS: usize = 64;
+
 /// How long calls that were read together are started before replies and other connections have their turn.
 const SLICE: Duration = Duration::from_millis(1);
 
@@ -185,6 +188,9 @@ where
             }
         };
         self.in_flight.remove(&seq);
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink_to(KEPT_CALLS);
+        }
         self.reply(seq, result.map(|reply| reply.body))
     }
 
