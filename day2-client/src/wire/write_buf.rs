@@ -147,7 +147,9 @@ impl Buf for WriteBuf {
         if self.written == self.tail.len() {
             self.written = 0;
             self.tail.clear();
-            self.tail.shrink_to(KEPT_LEN);
+            if self.tail.capacity() > KEPT_LEN {
+                self.tail = Vec::new();
+            }
         }
     }
 }
