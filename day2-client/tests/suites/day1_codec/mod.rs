@@ -19,7 +19,9 @@ mod hard_cases;
 
 mod server;
 
-mod hardening;
+mod hardening_wire;
+
+mod hardening_server;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,17 +36,19 @@ use day2_client::{
     RemoteError, Reply, Request, Server, ServerHello,
 };
 use proptest::prelude::*;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::{Barrier, Notify, mpsc};
+use tokio::time::timeout;
+use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
-use crate::support::io::{OneByte, Pieces, Script, Watched};
+use crate::support::io::{CountReads, CountWrites, Flood, OneByte, Pieces, Script, Watched};
 use crate::support::peer::{Peer, call, call_with, client_hello, client_hello_with, frame, goaway, reply};
 use crate::support::{
-    OnDrop, Sum, alone, arith, expect_bytes, poll_once, resident_mib, run, run_paused, run_threads,
-    serve_in_memory, start, start_on, within,
+    OnDrop, Sum, alive_tasks, allocated_kib, alone, arith, eventually, expect_bytes, poll_once, resident_kib,
+    run, run_paused, run_threads, serve_in_memory, start, start_on, within,
 };
 
 fn proptest_config() -> ProptestConfig {

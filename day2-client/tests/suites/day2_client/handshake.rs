@@ -14,11 +14,7 @@ async fn answered_with(answer: &[u8]) -> Result<(Codec, Limits), Error> {
     peer.send(answer).await;
     peer.end().await;
     let (read, write) = tokio::io::split(io);
-    let hello = ClientHello {
-        magic_number: MAGIC_NUMBER,
-        codecs: vec!["application/json".to_owned()],
-        max_body_len: 1000,
-    };
+    let hello = ClientHello::new([Codec::Json]);
     let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
     within("the end of the handshake", offer(&mut reader, &mut writer, &hello)).await
 }
@@ -82,11 +78,9 @@ fn the_client_learns_what_the_server_takes() {
         let mut peer = Peer { io: other_end };
         let (read, write) = tokio::io::split(io);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
-        let hello = ClientHello {
-            magic_number: MAGIC_NUMBER,
-            codecs: vec!["application/of_next_year".to_owned(), "application/bincode".to_owned()],
-            max_body_len: 4711,
-        };
+        let mut hello = ClientHello::new([Codec::Bincode]);
+        hello.codecs.insert(0, "application/of_next_year".to_owned());
+        hello.max_body_len = 4711;
         let both = async {
             tokio::join!(
                 offer(&mut reader, &mut writer, &hello),

@@ -38,8 +38,8 @@ use bytes::Bytes;
 use day2_client::wire::handshake::offer;
 use day2_client::{
     Client, ClientHello, Code, Codec, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Error, FrameReader,
-    FrameWriter, Limits, MAGIC_NUMBER, MAX_HEADER_LEN, Message, Metadata, Options, PendingCall, RemoteError,
-    Reply, Request, Server,
+    FrameWriter, Limits, MAX_HEADER_LEN, Message, Metadata, Options, PendingCall, RemoteError, Reply,
+    Request, Server,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};

@@ -10,7 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use day2_client::Listener;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::peer::{call, client_hello};
 
 /// A stream that delivers exactly these pieces, and is not ready before each of them. It notes the largest
 /// buffer that it was given to fill: that is how much the reader had allocated.
@@ -219,5 +222,91 @@ impl<Io: AsyncRead + AsyncWrite + Send + 'static> Listener for Script<Io> {
             Some(result) => result.map(|io| (io, None)),
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A client that sends calls as fast as they are read, without a pause: a stream that is always ready. It never
+/// ends, and takes all that is written to it.
+pub struct Flood {
+    calls: u64,
+    unread: Vec<u8>,
+    unparsed: Vec<u8>,
+    seen: Arc<FloodSeen>,
+}
+
+/// What a [`Flood`] has seen so far.
+#[derive(Debug, Default)]
+pub struct FloodSeen {
+    /// How many calls the server has read.
+    pub sent: AtomicUsize,
+    /// How many calls the server had read when it wrote the first reply.
+    pub sent_before_first_reply: AtomicUsize,
+    /// How many calls are answered.
+    pub replies: AtomicUsize,
+    /// How many of them were refused.
+    pub refused: AtomicUsize,
+}
+
+impl Flood {
+    /// Sends so many calls of `Flood.call`, numbered from 1, with `null` as their argument.
+    pub fn new(calls: u64) -> (Flood, Arc<FloodSeen>) {
+        let seen = Arc::<FloodSeen>::default();
+        let unread = client_hello(&["application/json"]);
+        (Flood { calls, unread, unparsed: Vec::new(), seen: Arc::clone(&seen) }, seen)
+    }
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unread.len() < buf.remaining() {
+            let seq = self.seen.sent.load(Ordering::SeqCst) as u64 + 1;
+            if seq > self.calls {
+                break;
+            }
+            self.unread.extend(call("Flood.call", seq, Value::Null));
+            self.seen.sent.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.unread.is_empty() {
+            return Poll::Pending; // for ever
+        }
+        let len = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread[..len]);
+        self.unread.drain(..len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.unparsed.extend_from_slice(buf);
+        let mut parsed = 0;
+        while let Some(len) = self.unparsed[parsed..].first_chunk() {
+            let end = parsed + 4 + u32::from_be_bytes(*len) as usize;
+            let Some(frame) = self.unparsed.get(parsed + 4..end) else { break };
+            let frame = String::from_utf8_lossy(frame);
+            if frame.starts_with(r#"{"reply""#) {
+                if self.seen.replies.fetch_add(1, Ordering::SeqCst) == 0 {
+                    let sent = self.seen.sent.load(Ordering::SeqCst);
+                    self.seen.sent_before_first_reply.store(sent, Ordering::SeqCst);
+                }
+                let is_refused = frame.contains(r#""refused":true"#);
+                self.seen.refused.fetch_add(usize::from(is_refused), Ordering::SeqCst);
+            }
+            parsed = end;
+        }
+        self.unparsed.drain(..parsed);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

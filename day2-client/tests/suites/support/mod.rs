@@ -152,23 +152,23 @@ impl Drop for OnDrop {
     }
 }
 
-/// How much memory the process has touched and not given back. For a test that runs [`alone`].
+/// How much memory the process has touched and not given back, in KiB. For a test that runs [`alone`].
 #[cfg(target_os = "linux")]
-pub fn resident_mib() -> usize {
-    status_mib("VmRSS:")
+pub fn resident_kib() -> usize {
+    status_kib("VmRSS:")
 }
 
-/// How much memory the process has asked for and not given back, touched or not. For a test that runs [`alone`].
+/// How much memory the process has asked for and not given back, touched or not, in KiB. For a test that runs [`alone`].
 #[cfg(target_os = "linux")]
-pub fn allocated_mib() -> usize {
-    status_mib("VmSize:")
+pub fn allocated_kib() -> usize {
+    status_kib("VmSize:")
 }
 
 #[cfg(target_os = "linux")]
-fn status_mib(field: &str) -> usize {
+fn status_kib(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// How many tasks of this test's runtime have not ended.
