@@ -100,12 +100,13 @@ fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
     });
 }
 
-/// A handler whose future panics when it is dropped has its reply sent all the same, and harms no other call.
+/// A handler whose future panics when it is dropped has its reply sent all the same, and harms no other call; also if
+/// it has panicked before.
 ///
 /// The future is dropped after its last poll, with the guards that it holds. A guard's `Drop` is code of the
 /// application, and this panic comes where no one expects it.
 ///
-/// Hint: drop the handler's future where panics are caught.
+/// Hint: drop the handler's future where panics are caught, and not while another panic is on its way.
 #[test]
 fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
     struct Rude {
@@ -120,6 +121,7 @@ fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            assert_ne!(self.request.service_method(), "Rude.panics", "this panic is part of the test");
             Poll::Ready(Ok(self.request.reply("done")?))
         }
     }
@@ -129,18 +131,25 @@ fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
         }
     }
 
-    run(async || {
-        let handler = |request: Request| {
-            let is_late = request.service_method() == "Rude.late";
-            Rude { request, is_late }
-        };
-        let (mut peer, _served) = serve_in_memory(Server::new(handler));
-        peer.handshake_json().await;
-        for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
-            peer.send(&call(method, seq, json!(null))).await;
+    alone(module_path!(), "a_panic_in_the_drop_of_a_handler_harms_no_call", || {
+        run(async || {
+            let handler = |request: Request| {
+                let is_late = request.service_method() == "Rude.late";
+                Rude { request, is_late }
+            };
+            let (mut peer, _served) = serve_in_memory(Server::new(handler));
+            peer.handshake_json().await;
+            for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
+                peer.send(&call(method, seq, json!(null))).await;
+                let reply = peer.read_message().await;
+                assert_eq!((reply.seq(), reply.value()), (seq, json!("done")), "{method}");
+            }
+            peer.send(&call("Rude.panics", 4, json!(null))).await;
             let reply = peer.read_message().await;
-            assert_eq!((reply.seq(), reply.value()), (seq, json!("done")), "{method}");
-        }
+            assert_eq!((reply.seq(), reply.code()), (4, "internal"));
+            peer.send(&call("Rude.at_once", 5, json!(null))).await;
+            assert_eq!(peer.read_message().await.value(), "done");
+        });
     });
 }
 
