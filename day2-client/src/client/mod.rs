@@ -195,7 +195,7 @@ impl Client {
     }
 
     /// Waits for the end of the connection, and returns the reason: [`Error::Disconnected`], [`Error::Io`], or
-    /// [`Error::Protocol`] if the server broke the rules.
+    /// [`Error::Protocol`] or [`Error::FrameTooLarge`] if the server broke the rules.
     ///
     /// # Cancel safety
     /// Cancellation-safe.
