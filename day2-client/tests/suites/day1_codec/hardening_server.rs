@@ -577,7 +577,6 @@ fn connections_that_have_ended_leave_nothing_behind() {
             eventually("all visitors accepted", || asked.load(SeqCst) > VISITORS).await;
             eventually("all connections ended", || alive_tasks() == 1).await;
             let kept = resident_kib().saturating_sub(before) / 1024;
-            eprintln!("KEPTV {kept}");
             assert!(kept < 10, "{VISITORS} connections that have ended hold {kept} MiB");
         });
     });
@@ -627,7 +626,6 @@ fn an_idle_connection_gives_the_memory_of_a_burst_back() {
                 idle.push((read, write));
             }
             let kept = resident_kib().saturating_sub(before) / (PEERS - 20);
-            eprintln!("KEPT {kept}");
             assert!(kept < 32, "an idle connection holds {kept} KiB");
         });
     });

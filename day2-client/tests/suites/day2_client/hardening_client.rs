@@ -283,7 +283,7 @@ fn calls_fail_however_the_connection_ends() {
         let (calls, _) = begin_many(&client, &mut peer, 2).await;
         other.shutdown_background();
         end::expect_all_lost(&client, calls).await;
-        disconnected(Err::<(), _>(within("the end, for who waits for it", client.closed()).await));
+        within("the end, for a task that waits for it", client.closed()).await;
     });
 }
 

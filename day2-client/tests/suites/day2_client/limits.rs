@@ -1,6 +1,6 @@
 //! Limits: how many calls, and how long a body, each side's word being kept.
 //!
-//! Write what is left of `Options` in `src/client/mod.rs`, and the places of the table in
+//! Write what is left of `Options` in `src/client/options.rs`, and the places of the table in
 //! `src/client/in_flight.rs`: who takes one, and when it is given back.
 //!
 //! Chapter: Limits
