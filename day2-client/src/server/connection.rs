@@ -110,9 +110,11 @@ where
                 self.finish(ended)?;
             }
             let is_cut = self.receive_slice().await?;
+            // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
+            let is_reading = self.has_room() && !is_cut;
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
-                has_more = self.reader.fill(), if self.has_room() => if !has_more? { return Ok(()) },
+                has_more = self.reader.fill(), if is_reading => if !has_more? { return Ok(()) },
                 Some(ended) = self.handlers.join_next() => self.finish(ended)?,
                 flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
                 () = ready(()), if is_cut => {}

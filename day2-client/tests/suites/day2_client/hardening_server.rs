@@ -200,3 +200,33 @@ fn a_flood_of_ready_handlers_holds_up_no_other_client() {
         }
     });
 }
+
+/// A client may end its direction right behind its calls: those that were read together are all answered, also
+/// if each takes longer than its slice of time, and the end of the connection is clean.
+///
+/// Hint: read on only when no whole message is left over from the last read.
+#[test]
+fn calls_that_were_read_together_are_all_answered_behind_an_end() {
+    run(async || {
+        const CALLS: u64 = 20;
+        let slow = async |request: Request| -> anyhow::Result<Reply> {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(2) {
+                std::hint::spin_loop();
+            }
+            Ok(request.reply(&request.decode::<u64>()?)?)
+        };
+        let (mut peer, served) = serve_in_memory(Server::new(slow));
+        peer.handshake_json().await;
+        let calls: Vec<u8> = (0..CALLS).flat_map(|seq| call("Slow.echo", seq, json!(seq))).collect();
+        peer.send(&calls).await;
+        peer.end().await;
+        for seq in 0..CALLS {
+            let answer = peer.read_message().await;
+            assert_eq!((answer.seq(), answer.value()), (seq, json!(seq)));
+        }
+        peer.expect_end().await;
+        let ended = within("the end of the connection", served).await.unwrap();
+        assert!(ended.is_ok(), "the client ended the stream between two messages, but: {ended:?}");
+    });
+}
