@@ -38,7 +38,7 @@ pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 /// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
 const KEPT_CALLS: usize = 64;
 
-/// How long calls that were read together are started before replies and other connections have their turn.
+/// How long calls are started, of one read or of several, before replies and other connections have their turn.
 const SLICE: Duration = Duration::from_millis(1);
 
 /// What a handler's task returns: the call's number, and how it ended.
@@ -74,6 +74,7 @@ where
         writer,
         handlers: JoinSet::new(),
         in_flight: HashMap::new(),
+        busy: Duration::ZERO,
     };
     let result = connection.run().await;
     connection.close(&result).await;
@@ -93,6 +94,8 @@ struct Connection<'a, R, W> {
     handlers: JoinSet<Outcome>,
     /// The calls in flight, by `seq`.
     in_flight: HashMap<u64, AbortHandle>,
+    /// How long calls were started since everybody else had a turn.
+    busy: Duration,
 }
 
 impl<R, W> Connection<'_, R, W>
@@ -107,9 +110,11 @@ where
                 self.finish(ended)?;
             }
             let is_cut = self.receive_slice().await?;
+            // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
+            let is_reading = self.has_room() && !is_cut;
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
-                has_more = self.reader.fill(), if self.has_room() => if !has_more? { return Ok(()) },
+                has_more = self.reader.fill(), if is_reading => if !has_more? { return Ok(()) },
                 Some(ended) = self.handlers.join_next() => self.finish(ended)?,
                 flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
                 () = ready(()), if is_cut => {}
@@ -126,11 +131,13 @@ where
             && let Some(message) = self.reader.next(self.limits.max_body_len)?
         {
             self.receive(message).await?;
-            if started.elapsed() > SLICE {
+            if self.busy + started.elapsed() > SLICE {
+                self.busy = Duration::ZERO;
                 yield_now().await;
                 return Ok(true);
             }
         }
+        self.busy += started.elapsed();
         Ok(false)
     }
 

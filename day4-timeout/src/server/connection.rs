@@ -139,7 +139,8 @@ where
             }
             let is_cut = self.receive_slice().await?;
             let wanted_budget = self.wanted_budget();
-            let is_reading = self.has_room() && wanted_budget.is_none();
+            // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
+            let is_reading = self.has_room() && wanted_budget.is_none() && !is_cut;
             let is_inside = self.reader.is_inside();
             self.liveness.is_idle = self.in_flight.is_empty() && !is_inside;
             self.liveness.set_reading(is_reading && is_inside);
