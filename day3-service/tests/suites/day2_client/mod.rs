@@ -57,7 +57,7 @@ use crate::support::peer::{
 };
 use crate::support::sink::Sink;
 use crate::support::{
-    Sum, alive_tasks, arith, eventually, poll_once, run, run_threads, serve_in_memory, start, within,
+    Sum, alive_tasks, alone, arith, eventually, poll_once, run, run_threads, serve_in_memory, start, within,
 };
 
 /// An error as a server sends it, with this mark.
