@@ -157,7 +157,7 @@ async fn call_well(client: &Client) -> anyhow::Result<()> {
 
 /// Every kind of mistake is one error reply. The connection stays the same throughout.
 async fn call_wrongly(client: &Client) -> anyhow::Result<()> {
-    println!("\n3. Mistakes, made without the typed client. Each has its own code:\n");
+    println!("\n3. Mistakes, made without the typed client. Each is answered with a code:\n");
     let sum = Sum { num1: 2, num2: 3 };
     show_error(client, "Aryth.sum", &sum).await?;
     show_error(client, "Arith.product", &sum).await?;

@@ -115,6 +115,16 @@ impl Caller for Client {
 ///     arith.sum(&"1 + 2").await.ok();
 /// }
 /// ```
+///
+/// Nor does an implementation with another type:
+///
+/// ```compile_fail
+/// # day3_service::contract! { pub trait Arith, client ArithClient { async fn sum((i32, i32)) -> i32; } }
+/// struct Cpu;
+/// impl Arith for Cpu {
+///     async fn sum(&self, (a, b): (i32, i32)) -> anyhow::Result<i64> { Ok(i64::from(a) + i64::from(b)) }
+/// }
+/// ```
 #[macro_export]
 macro_rules! contract {
     ($(#[$trait_doc:meta])* $vis:vis trait $name:ident, client $client:ident {

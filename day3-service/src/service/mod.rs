@@ -209,6 +209,17 @@ pub struct ServiceBuilder<T> {
 
 impl<T: Send + Sync + 'static> ServiceBuilder<T> {
     /// Adds a method: a function of the receiver and a decoded argument.
+    ///
+    /// Its future may move to another thread at any `await`. One that holds an `Rc` there does not compile:
+    ///
+    /// ```compile_fail
+    /// # use day3_service::Service;
+    /// Service::builder("Clock", ()).method("tick", |_, (): ()| async {
+    ///     let ticks = std::rc::Rc::new(1);
+    ///     tokio::task::yield_now().await;
+    ///     Ok(*ticks)
+    /// });
+    /// ```
     pub fn method<A, R, F, Fut>(mut self, name: &str, function: F) -> Self
     where
         A: DeserializeOwned + Send + 'static,

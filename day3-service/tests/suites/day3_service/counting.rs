@@ -40,7 +40,7 @@ fn a_call_counts_once_at_its_own_method() {
 /// error of the method, an argument or a reply that does not fit, or a panic, early or late. A call that goes
 /// well is none.
 ///
-/// Hint: a guard counts an error when it is dropped, unless it has been told that the call went well. A panic
+/// Hint: a guard counts an error when it is dropped, unless success was reported to it before. A panic
 /// drops it too, and so does a `return` in the middle.
 #[test]
 fn a_call_that_ends_without_a_value_is_an_error_however_it_ends() {

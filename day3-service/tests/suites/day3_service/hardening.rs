@@ -326,8 +326,8 @@ fn the_counters_are_exact_under_concurrency() {
     });
 }
 
-/// Adding and removing while many calls run, on several threads: each call finds the service or is told that
-/// it is unknown, and nothing else happens.
+/// Adding and removing while many calls run, on several threads: each call finds the service or fails with
+/// the code `unimplemented`, and nothing else happens.
 ///
 /// Hint: hold the lock for the look-up only, never across the call.
 #[test]

@@ -46,7 +46,8 @@ fn a_middleware_asks_for_a_token_in_the_metadata() {
         }
         assert_eq!(counts(&services, "Arith.sum").0, 0, "a call without the token reached its method");
 
-        let arith = ArithClient(client.with_metadata("token", "open sesame"));
+        let knows_it = client.with_metadata("token", "open sesame").with_metadata("id", "7");
+        let arith = ArithClient(knows_it);
         assert_eq!(within("the reply of sum", arith.sum(&TWO_AND_THREE)).await.unwrap(), 5);
         let error = error_of(&client, "Arith.sum", TWO_AND_THREE).await;
         assert_eq!(*error.code(), Code::UNAUTHENTICATED, "the token is on a handle that did not ask for it");
