@@ -61,7 +61,7 @@ pub enum Error {
     #[error("protocol error: {0}")]
     Protocol(String),
 
-    /// The server refused the call, and has not run it. Nothing on the first three days raises this: day 4 does.
+    /// The call was refused, and has not run. Nothing on the first three days raises this: day 4 does.
     #[error("refused: {0}")]
     Refused(String),
 

@@ -54,11 +54,11 @@ pub use registry::{
     DEFAULT_MAX_SERVERS, DEFAULT_TTL, LEASE_HEADER, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
     Registry, SERVER_HEADER, SERVERS_HEADER,
 };
+pub use server::MAX_QUEUED_BYTES;
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
-pub use server::{CANCEL, MAX_QUEUED_BYTES};
 pub use server::{DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_IN_FLIGHT, Listener, Server};
 pub use service::{Method, Service, ServiceBuilder, ServiceError, ServiceMap};
 pub use wire::codec::{Codec, UnknownCodec};
 pub use wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 pub use wire::handshake::{MAGIC_NUMBER, MAX_HANDSHAKE_LEN, Options};
-pub use wire::message::{Header, Message, MessageReader, MessageWriter, REFUSED};
+pub use wire::message::{CANCEL, Header, Message, MessageReader, MessageWriter, REFUSED};

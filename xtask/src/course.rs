@@ -56,6 +56,7 @@ pub(crate) const DAYS: [Day; 7] = [
             "server/connection.rs",
             "server/mod.rs",
             "wire/handshake.rs",
+            "wire/message.rs",
         ],
     },
     Day {

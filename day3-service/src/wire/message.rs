@@ -17,10 +17,6 @@ use crate::error::{Error, in_short};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 
-/// The method in the reply to a call that the server has not run, and never will; the error says why. No method
-/// may have this name. Nothing on the first three days sends it: day 4 does.
-pub const REFUSED: &str = "$/refused";
-
 /// Which call a message belongs to, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {

@@ -39,7 +39,7 @@ use crate::wire::codec::Codec;
 use crate::wire::frame::{DEFAULT_MAX_FRAME_LEN, FrameReader, FrameWriter};
 use crate::wire::handshake;
 use crate::wire::handshake::Options;
-use crate::wire::message::{Header, Message, MessageReader, MessageWriter, REFUSED};
+use crate::wire::message::{CANCEL, Header, Message, MessageReader, MessageWriter, REFUSED};
 
 /// A connection to a server, shared by any number of tasks.
 ///
@@ -140,7 +140,7 @@ impl Client {
     ///
     /// # Errors
     /// * [`Error::Remote`]: the server's answer is an error; this is its text, word for word.
-    /// * [`Error::Refused`]: the server is shutting down, and did not run the call.
+    /// * [`Error::Refused`]: the call did not run: the server is shutting down, or the name is reserved.
     /// * [`Error::Encode`], [`Error::FrameTooLarge`]: the argument cannot be sent. Nothing was.
     /// * [`Error::Decode`]: the reply is not an `R`.
     /// * [`Error::Timeout`]: it took longer than the options allow, and was given up.
@@ -198,6 +198,9 @@ impl Client {
     }
 
     async fn send<A: Serialize + ?Sized>(&self, service_method: &str, args: &A) -> Result<InFlight, Error> {
+        if [CANCEL, REFUSED].contains(&service_method) {
+            return Err(Error::Refused(format!("the name {service_method:?} is reserved")));
+        }
         let shared = &self.shared;
         let body = Bytes::from(shared.codec.encode(args)?);
         // Register first: the reply may be back before `send` returns.

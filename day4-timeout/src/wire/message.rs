@@ -17,8 +17,10 @@ use crate::error::{Error, in_short};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 
-/// The method in the reply to a call that the server has not run, and never will; the error says why. No method
-/// may have this name. Nothing on the first three days sends it: day 4 does.
+/// The method that is none: "the caller of `seq` has gone". Its body is empty, and it has no reply.
+pub const CANCEL: &str = "$/cancel";
+
+/// The method in the reply to a call that the server has not run, and never will; the error says why.
 pub const REFUSED: &str = "$/refused";
 
 /// Which call a message belongs to, and how it went.

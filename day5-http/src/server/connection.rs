@@ -31,7 +31,7 @@ use crate::server::handler::{Call, Reply, Request};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 use crate::wire::handshake;
-use crate::wire::message::{Header, Message, MessageReader, MessageWriter, REFUSED};
+use crate::wire::message::{CANCEL, Header, Message, MessageReader, MessageWriter, REFUSED};
 
 /// Replies are queued up to this many bytes before the connection stops reading and writes first. So a
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
@@ -41,9 +41,6 @@ pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 /// in the middle of a long write, and should get to read why it was closed.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(1);
-
-/// The method that is none: "the caller of `seq` has gone". Its body is empty, and it has no reply.
-pub const CANCEL: &str = "$/cancel";
 
 /// The reason of the goodbye at shutdown, and of the refusals after it.
 const SHUTTING_DOWN: &str = "the server is shutting down";
@@ -203,7 +200,7 @@ where
         let header = Header { service_method, seq, error: None };
         let max = self.server.max_in_flight;
         if self.draining {
-            // Not the method answers. A handler cannot say that, whatever the text of its error.
+            // The connection answers, not the method. A handler cannot say that, whatever the text of its error.
             let header = Header { service_method: REFUSED.to_owned(), ..header };
             return self.queue_reply((header, Err(SHUTTING_DOWN.to_owned())));
         }

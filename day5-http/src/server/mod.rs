@@ -9,7 +9,7 @@
 pub(crate) mod connection;
 pub mod handler;
 
-pub use connection::{CANCEL, MAX_QUEUED_BYTES};
+pub use connection::MAX_QUEUED_BYTES;
 
 use std::io;
 use std::pin::pin;

@@ -16,9 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::client::in_flight::{DEFAULT_MAX_PENDING, Pending};
 use crate::deadline::limit;
 use crate::error::Error;
-use crate::server::CANCEL;
 use crate::wire::frame::DEFAULT_MAX_FRAME_LEN;
-use crate::wire::message::{Header, MessageReader, MessageWriter};
+use crate::wire::message::{CANCEL, Header, MessageReader, MessageWriter};
 
 /// How long a client that gives up on a connection tries to tell the server why, and how much it reads and
 /// throws away meanwhile: closing a socket with unread bytes takes back what was sent last.

@@ -276,3 +276,35 @@ fn a_server_that_does_not_read_loses_the_connection() {
         assert!(!client.is_available());
     });
 }
+
+/// The two reserved names cannot be called: the call fails at once, and nothing is sent.
+///
+/// A call of `$/cancel` has no reply, so its caller would wait to the limit. The reply to a call of `$/refused` would
+/// look as if the call had not run, whatever the handler did, and a balanced client would run it again.
+///
+/// Hint: the client knows both names before it sends anything.
+#[test]
+fn reserved_names_cannot_be_called() {
+    run(async || {
+        let (seen, handler) = counting();
+        let server = start(Server::new(handler)).await;
+        let client = within("connecting", Client::connect(server.addr, &Options::default())).await.unwrap();
+        for name in ["$/cancel", "$/refused"] {
+            let outcome = within(name, client.call::<_, ()>(name, &())).await;
+            assert!(matches!(outcome, Err(Error::Refused(_))), "{name}: {outcome:?}");
+        }
+        within("a call of another name", client.call::<_, ()>("Test.other", &())).await.unwrap();
+        assert_eq!(seen.load(SeqCst), 1, "only the last call was sent");
+    });
+}
+
+/// A handler that answers whatever it is called, and counts.
+fn counting() -> (Arc<AtomicUsize>, impl Handler) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let handler = move |request: Request| {
+        counter.fetch_add(1, SeqCst);
+        std::future::ready(request.reply(&()).map_err(anyhow::Error::from))
+    };
+    (seen, handler)
+}
