@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// use day2_client::Listener;
 /// use tokio::{io::DuplexStream, sync::mpsc};
 ///
-/// /// Connections in memory: whoever holds the sender connects.
+/// /// Connections in memory. The holder of the sender connects.
 /// struct InMemory(mpsc::Receiver<DuplexStream>);
 ///
 /// impl Listener for InMemory {

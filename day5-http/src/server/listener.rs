@@ -15,7 +15,7 @@ use crate::wire::tcp;
 /// use day5_http::Listener;
 /// use tokio::{io::DuplexStream, sync::mpsc};
 ///
-/// /// Connections in memory: whoever holds the sender connects.
+/// /// Connections in memory. The holder of the sender connects.
 /// struct InMemory(mpsc::Receiver<DuplexStream>);
 ///
 /// impl Listener for InMemory {

@@ -2,7 +2,7 @@
 //!
 //! The course promises that the difference between two days is the lesson and nothing else. This shows the
 //! difference, in files and lines, and fails where the promise is broken (see `checks` and `layers`). The crate's name is
-//! translated first. Days that nobody has written yet are skipped, so that it can be used from the first day
+//! translated first. Days that are not written yet are skipped, so that it can be used from the first day
 //! on.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,7 +8,7 @@ use crate::course::runner::{Outcome, Verdict};
 /// What `todo!("day 2: …")` says before its own words.
 const TODO: &str = "not yet implemented";
 
-/// The last words of a test that was not done in time (see `tests/suites/support/mod.rs`).
+/// How the message begins of a test that was not done in time (see `tests/suites/support/mod.rs`).
 const TOO_LATE: &str = "the test did not end within";
 
 /// The most lines of a message that are shown, and the most characters of a line.
@@ -120,7 +120,7 @@ impl Panic {
         self.place.contains("/library/")
     }
 
-    /// A place in the shared helpers tells nobody anything; the one that they name, does.
+    /// A place in the shared helpers says nothing; the one that they name does.
     fn shown_place(&self, krate: &str) -> Option<String> {
         if !self.place.starts_with(&format!("{krate}/tests/suites/support/")) {
             return Some(self.place.clone());
@@ -268,7 +268,7 @@ failures:
         assert_eq!(found.reason, ["the queue 3", "  came: \"abc\\nd\"", "wanted: \"abd\""]);
         assert_eq!(found.place.as_deref(), Some("day2-client/tests/suites/day2_client/a.rs:185"));
 
-        // Nobody knows which of the two is wanted, or the one is wanted not to be the other.
+        // It is not known which of the two is wanted, or the one is wanted not to be the other.
         let plain = ["the queue 3", " left: \"abc\\nd\"", "right: \"abd\""];
         assert_eq!(failed(&UNEQUAL.replace("/tests/suites/day2_client/a", "/src/pending")).reason, plain);
         assert_eq!(failed(&UNEQUAL.replace("left ==", "left !=")).reason, plain);

@@ -253,7 +253,7 @@ pub(crate) fn run_all(
     let stop = || stop() || enough.load(Ordering::Relaxed);
     let outcomes: Vec<Option<Outcome>> = tests.iter().map(|_| None).collect();
     let shared = Mutex::new((outcomes, done));
-    let poisoned = "whoever holds this lock panics only if `done` does";
+    let poisoned = "a holder of this lock panics only if `done` does";
     let work = || -> Result<()> {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -305,7 +305,7 @@ fn watch_until(
     // The command keeps its ends of the pipe; the reader waits for the last of them to be closed.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = spawned?;
-    // Read all the time: a pipe that nobody reads would stop the process.
+    // Read all the time: a pipe that is not read would stop the process.
     let reading = thread::spawn(move || keep_ends(reader));
     let status = wait(&mut child, limit, stop)?;
     let output = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

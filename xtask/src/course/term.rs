@@ -2,32 +2,32 @@
 //!
 //! Colours are for a terminal only, and not if the environment has `NO_COLOR` (see no-color.org).
 //!
-//! The tools write with `out!`, `outln!` and `errln!`. `println!` would panic as soon as nobody reads on, as
+//! The tools write with `out!`, `outln!` and `errln!`. `println!` would panic as soon as the reader has gone, as
 //! in `cargo xtask check | head -1`; a lint keeps it out.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process;
 
-/// As `print!`; but if nobody reads on, the program ends, and says nothing.
+/// As `print!`; but if the reader has gone, the program ends, and says nothing.
 macro_rules! out {
     ($($text:tt)*) => { $crate::course::term::write_out(format_args!($($text)*)) };
 }
 
-/// As `println!`; but if nobody reads on, the program ends, and says nothing.
+/// As `println!`; but if the reader has gone, the program ends, and says nothing.
 macro_rules! outln {
     () => { $crate::course::term::write_out(format_args!("\n")) };
     ($($text:tt)*) => { $crate::course::term::write_out(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// As `eprintln!`; but what nobody can read is not missed.
+/// As `eprintln!`; but what cannot be read is not missed.
 macro_rules! errln {
     ($($text:tt)*) => { $crate::course::term::write_err(format_args!($($text)*)) };
 }
 
 /// The exit code that a shell shows for a program which the signal SIGPIPE has ended. It is no success: what was
 /// asked for is not done.
-const NOBODY_READS: i32 = 141;
+const NO_READER: i32 = 141;
 
 /// Text for people is wrapped at this many columns.
 pub(crate) const WIDTH: usize = 80;
@@ -109,7 +109,7 @@ impl Drop for Status {
 pub(crate) fn write_out(text: Arguments<'_>) {
     match io::stdout().write_fmt(text) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => nobody_reads(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => end_without_reader(),
         Err(error) => {
             write_err(format_args!("error: cannot write to standard output: {error}"));
             process::exit(1);
@@ -123,9 +123,9 @@ pub(crate) fn write_err(line: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Ends the program, as nobody reads what it writes.
-pub(crate) fn nobody_reads() -> ! {
-    process::exit(NOBODY_READS)
+/// Ends the program, as there is no reader for what it writes.
+pub(crate) fn end_without_reader() -> ! {
+    process::exit(NO_READER)
 }
 
 /// Writes commands, and beside each what it does.

@@ -98,8 +98,8 @@ pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<(
         .context("cannot run git")?;
     match status.code() {
         Some(0 | 1) => Ok(()),
-        // It was ended by a signal, and has written all it could: as in `… | head`, nobody reads on.
-        None => term::nobody_reads(),
+        // It was ended by a signal, and has written all it could: as in `… | head`, the reader has gone.
+        None => term::end_without_reader(),
         Some(_) => bail!("git diff: {status}"),
     }
 }

@@ -25,7 +25,7 @@ use crate::course::{DAYS, Day};
 /// Files of the workspace that every crate is built with, as far as they are there.
 const SHARED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "xtask/Cargo.toml"];
 
-/// How a copy is built: each time as a whole, and nobody debugs it. That saves a third of the time, and most of
+/// How a copy is built: each time as a whole, and without debug information. That saves a third of the time, and most of
 /// the space.
 const CONFIG: &str = "[build]\nincremental = false\n\n[profile.dev]\ndebug = false\n";
 
