@@ -126,18 +126,20 @@ where
     /// Receives the messages that have been read. One read may hold hundreds of calls: their replies leave in
     /// one write, but after a slice of time everybody else has a turn first, and the result is `true`.
     async fn receive_slice(&mut self) -> Result<bool, Error> {
-        let started = Instant::now();
+        let mut since = Instant::now();
         while self.has_room()
             && let Some(message) = self.reader.next(self.limits.max_body_len)?
         {
             self.receive(message).await?;
-            if self.busy + started.elapsed() > SLICE {
+            let now = Instant::now();
+            self.busy += now - since;
+            since = now;
+            if self.busy > SLICE {
                 self.busy = Duration::ZERO;
                 yield_now().await;
                 return Ok(true);
             }
         }
-        self.busy += started.elapsed();
         Ok(false)
     }
 

@@ -10,10 +10,11 @@
 //!
 //! A network that is cut says nothing. Without these limits a connection without a peer never ends.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::deadline::{Alarm, BUDGET_TIMEOUT, later};
-use crate::error::Error;
 use crate::server::settings::Settings;
 use crate::wire::linger::LINGER_TIME;
 
@@ -36,11 +37,13 @@ pub(super) struct Liveness {
 }
 
 /// Which limit is over.
+#[derive(Clone, Copy)]
 pub(super) enum Over {
     Budget,
     Idle,
     Drained,
-    Failed(Error),
+    /// What took too long, and the limit for it.
+    TimedOut(&'static str, Duration),
 }
 
 impl Liveness {
@@ -117,19 +120,18 @@ impl Liveness {
     pub(super) async fn over(&mut self, settings: &Settings) -> Over {
         loop {
             let (at, over) = self.first(settings);
+            self.alarm.set(at);
+            self.alarm.ring().await;
             if at <= Instant::now() {
                 return over;
             }
-            self.alarm.set(at);
-            self.alarm.ring().await;
         }
     }
 
     /// The limit that is over first, as things are now, and when that is.
     fn first(&self, settings: &Settings) -> (Instant, Over) {
-        let timeout = |what, after| Over::Failed(Error::Timeout { what, after });
         let is_quiet = !self.is_busy && !self.is_half && self.write_since.is_none();
-        let never = later(self.last_call, std::time::Duration::MAX);
+        let never = later(self.last_call, Duration::MAX);
         let mut first = (never, Over::Idle);
         let mut add = |is_on: bool, since, after, over| {
             let at = later(since, after);
@@ -139,19 +141,30 @@ impl Liveness {
         };
         let Settings { read_timeout, message_timeout, write_timeout, idle_timeout, grace_period, .. } =
             *settings;
-        add(self.is_reading, self.last_read, read_timeout, timeout("the rest of a message", read_timeout));
-        add(self.is_reading, self.message_since, message_timeout, timeout("a message", message_timeout));
+        add(
+            self.is_reading,
+            self.last_read,
+            read_timeout,
+            Over::TimedOut("the rest of a message", read_timeout),
+        );
+        add(
+            self.is_reading,
+            self.message_since,
+            message_timeout,
+            Over::TimedOut("a message", message_timeout),
+        );
         if let Some(since) = self.budget_since {
             add(true, since, BUDGET_TIMEOUT, Over::Budget);
         }
         if let Some(since) = self.write_since {
-            add(true, since, write_timeout, timeout("writing a reply", write_timeout));
+            add(true, since, write_timeout, Over::TimedOut("writing a reply", write_timeout));
         }
         match self.draining_since {
             None => add(is_quiet, self.last_call, idle_timeout, Over::Idle),
             Some(since) => {
                 add(is_quiet, since.max(self.last_call), LINGER_TIME, Over::Drained);
-                let over = if self.is_busy { timeout("shutting down", grace_period) } else { Over::Drained };
+                let over =
+                    if self.is_busy { Over::TimedOut("shutting down", grace_period) } else { Over::Drained };
                 add(true, since, grace_period, over);
             }
         }
