@@ -86,7 +86,7 @@ impl Client {
         limit("connecting", options.connect_timeout, async {
             let io = TcpStream::connect(addr).await?;
             tcp::set_up(&io);
-            Client::shake_hands(io, options).await
+            Client::negotiate(io, options).await
         })
         .await
     }
@@ -106,10 +106,10 @@ impl Client {
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {
-        limit("the handshake", options.connect_timeout, Client::shake_hands(io, options)).await
+        limit("the handshake", options.connect_timeout, Client::negotiate(io, options)).await
     }
 
-    pub(crate) async fn shake_hands<Io>(io: Io, options: &Options) -> Result<Client, Error>
+    pub(crate) async fn negotiate<Io>(io: Io, options: &Options) -> Result<Client, Error>
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {

@@ -67,42 +67,42 @@ impl Options {
     }
 
     /// Gives up connecting after this time. Default: [`DEFAULT_CONNECT_TIMEOUT`].
-    pub fn connect_timeout(mut self, after: Duration) -> Self {
-        self.connect_timeout = after;
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
         self
     }
 
     /// Gives up a call after this time. Default: [`DEFAULT_CALL_TIMEOUT`].
-    pub fn call_timeout(mut self, after: Duration) -> Self {
-        self.call_timeout = after;
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
         self
     }
 
     /// Gives up the connection if the server takes nothing of a write for so long. Default:
     /// [`DEFAULT_WRITE_TIMEOUT`].
-    pub fn write_timeout(mut self, after: Duration) -> Self {
-        self.write_timeout = after;
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
         self
     }
 
     /// Sends a ping when the server has been silent for so long while calls wait. Default:
     /// [`DEFAULT_PING_INTERVAL`].
-    pub fn ping_interval(mut self, after: Duration) -> Self {
-        self.ping_interval = after;
+    pub fn ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval;
         self
     }
 
     /// Gives up the connection when the server has been silent for so long after a ping. Default:
     /// [`DEFAULT_PING_TIMEOUT`].
-    pub fn ping_timeout(mut self, after: Duration) -> Self {
-        self.ping_timeout = after;
+    pub fn ping_timeout(mut self, timeout: Duration) -> Self {
+        self.ping_timeout = timeout;
         self
     }
 
     /// Asks the server to stop handlers after this time, rounded up to whole milliseconds. The server's own
     /// limit holds as well: the smaller one wins. Default: not asked.
-    pub fn handle_timeout(mut self, after: Duration) -> Self {
-        self.handle_timeout = Some(after);
+    pub fn handle_timeout(mut self, timeout: Duration) -> Self {
+        self.handle_timeout = Some(timeout);
         self
     }
 

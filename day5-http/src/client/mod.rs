@@ -86,7 +86,7 @@ impl Client {
     pub async fn connect(addr: impl ToSocketAddrs, options: &Options) -> Result<Client, Error> {
         // One deadline for both steps: a server that takes long for each does not get twice the time.
         limit("connecting", options.connect_timeout, async {
-            Client::shake_hands(tcp::connect(addr).await?, options).await
+            Client::negotiate(tcp::connect(addr).await?, options).await
         })
         .await
     }
@@ -106,10 +106,10 @@ impl Client {
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {
-        limit("the handshake", options.connect_timeout, Client::shake_hands(io, options)).await
+        limit("the handshake", options.connect_timeout, Client::negotiate(io, options)).await
     }
 
-    pub(crate) async fn shake_hands<Io>(io: Io, options: &Options) -> Result<Client, Error>
+    pub(crate) async fn negotiate<Io>(io: Io, options: &Options) -> Result<Client, Error>
     where
         Io: AsyncRead + AsyncWrite + Send + 'static,
     {

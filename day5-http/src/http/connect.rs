@@ -50,7 +50,7 @@ impl Client {
         limit("connecting", options.connect_timeout, async {
             let io = tcp::connect(addr).await?;
             let host = io.peer_addr()?.to_string();
-            Client::shake_hands(connect(io, &host).await?, options).await
+            Client::negotiate(connect(io, &host).await?, options).await
         })
         .await
     }
@@ -71,7 +71,7 @@ impl Client {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         limit("connecting", options.connect_timeout, async {
-            Client::shake_hands(connect(io, host).await?, options).await
+            Client::negotiate(connect(io, host).await?, options).await
         })
         .await
     }

@@ -100,50 +100,50 @@ impl Server {
 
     /// Drops a client that has not finished its handshake by then. Default:
     /// [`DEFAULT_HANDSHAKE_TIMEOUT`](crate::DEFAULT_HANDSHAKE_TIMEOUT).
-    pub fn handshake_timeout(mut self, after: Duration) -> Server {
-        self.settings.handshake_timeout = after;
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.handshake_timeout = timeout;
         self
     }
 
     /// Stops a handler after this time, or earlier if the client asked for less. Default:
     /// [`DEFAULT_HANDLE_TIMEOUT`](crate::DEFAULT_HANDLE_TIMEOUT).
-    pub fn handle_timeout(mut self, after: Duration) -> Server {
-        self.settings.handle_timeout = after;
+    pub fn handle_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.handle_timeout = timeout;
         self
     }
 
     /// Drops a client that has begun a message and sends nothing more of it for so long. Default:
     /// [`DEFAULT_READ_TIMEOUT`](crate::DEFAULT_READ_TIMEOUT).
-    pub fn read_timeout(mut self, after: Duration) -> Server {
-        self.settings.read_timeout = after;
+    pub fn read_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.read_timeout = timeout;
         self
     }
 
     /// Drops a client that takes longer than this for one message. Default:
     /// [`DEFAULT_MESSAGE_TIMEOUT`](crate::DEFAULT_MESSAGE_TIMEOUT).
-    pub fn message_timeout(mut self, after: Duration) -> Server {
-        self.settings.message_timeout = after;
+    pub fn message_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.message_timeout = timeout;
         self
     }
 
     /// Drops a client that takes nothing of its replies for so long. Default:
     /// [`DEFAULT_WRITE_TIMEOUT`](crate::DEFAULT_WRITE_TIMEOUT).
-    pub fn write_timeout(mut self, after: Duration) -> Server {
-        self.settings.write_timeout = after;
+    pub fn write_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.write_timeout = timeout;
         self
     }
 
     /// Tells a client to go that had no call in flight for so long. Default:
     /// [`DEFAULT_IDLE_TIMEOUT`](crate::DEFAULT_IDLE_TIMEOUT).
-    pub fn idle_timeout(mut self, after: Duration) -> Server {
-        self.settings.idle_timeout = after;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Server {
+        self.settings.idle_timeout = timeout;
         self
     }
 
     /// Gives calls in flight so much time to end at shutdown. Default:
     /// [`DEFAULT_GRACE_PERIOD`](crate::DEFAULT_GRACE_PERIOD).
-    pub fn grace_period(mut self, after: Duration) -> Server {
-        self.settings.grace_period = after;
+    pub fn grace_period(mut self, period: Duration) -> Server {
+        self.settings.grace_period = period;
         self
     }
 

@@ -49,10 +49,10 @@ impl Client {
     pub async fn dial(endpoint: &Endpoint, options: &Options) -> Result<Client, Error> {
         limit("connecting", options.connect_timeout, async {
             match endpoint {
-                Endpoint::Tcp(address) => Client::shake_hands(open_tcp(address).await?, options).await,
+                Endpoint::Tcp(address) => Client::negotiate(open_tcp(address).await?, options).await,
                 Endpoint::Http(address) => {
                     let io = open_tcp(address).await?;
-                    Client::shake_hands(connect(io, address.as_str()).await?, options).await
+                    Client::negotiate(connect(io, address.as_str()).await?, options).await
                 }
                 Endpoint::Unix(path) => dial_unix(path.as_path(), options).await,
             }
@@ -63,7 +63,7 @@ impl Client {
 
 #[cfg(unix)]
 async fn dial_unix(path: &Path, options: &Options) -> Result<Client, Error> {
-    Client::shake_hands(tokio::net::UnixStream::connect(path).await?, options).await
+    Client::negotiate(tokio::net::UnixStream::connect(path).await?, options).await
 }
 
 #[cfg(not(unix))]

@@ -107,36 +107,6 @@ fn a_header_may_lack_optional_fields_and_have_unknown_ones() {
     });
 }
 
-/// A `read` of a message that is dropped between or inside its frames loses nothing.
-///
-/// The reader of messages stands on the reader of frames, but that one's cancellation safety is not enough:
-/// the header has been read, and the body has not.
-///
-/// Hint: the message that waits for its body belongs into the reader, too.
-#[test]
-fn a_dropped_message_read_keeps_the_header() {
-    run(async || {
-        let (mut client, io) = duplex(64);
-        let mut reader = MessageReader::new(FrameReader::new(io), Codec::Json);
-        let wire = [call("Arith.sum", 1, json!([1, 2])), goaway("bye"), reply(2, json!(3))].concat();
-        let mut messages = Vec::new();
-        for byte in wire {
-            within("a byte on its way", client.write_all(&[byte])).await.unwrap();
-            for _ in 0..3 {
-                messages.extend(poll_once(reader.read(1000)).await.map(|read| read.unwrap().unwrap()));
-            }
-        }
-        assert_eq!(
-            messages,
-            [
-                sum(1, b"[1,2]"),
-                Message::Goaway { reason: "bye".to_owned() },
-                Message::Reply { seq: 2, result: Ok("3".into()) },
-            ]
-        );
-    });
-}
-
 /// A message that is too long leaves nothing on the wire, not even its header. The next one is sent.
 ///
 /// GeeRPC writes the header and then encodes the body. When that fails, a header without a body is on the

@@ -1,7 +1,7 @@
 //! A limit: the future that it waits for is dropped when the time is over.
 //!
 //! Write `limit` in `src/deadline.rs`, `Options::connect_timeout` in `src/client/options.rs`, and
-//! `Client::handshake` and `shake_hands`, which is yesterday's handshake, in `src/client/mod.rs`.
+//! `Client::handshake` and `negotiate`, which is yesterday's handshake, in `src/client/mod.rs`.
 //!
 //! Chapter: Limits
 
