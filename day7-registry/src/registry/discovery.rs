@@ -23,7 +23,8 @@ use crate::balance::select::SelectMode;
 use crate::http::endpoint::Endpoint;
 use crate::registry::DEFAULT_LEASE;
 use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
-use crate::registry::client::{RegistryClient, RegistryError, ServerList};
+use crate::registry::client::HttpRegistry;
+use crate::registry::{Registry, RegistryError, ServerList};
 
 /// The longest time between two refreshes, however long the lease is, unless an interval is given.
 pub const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,10 +36,10 @@ pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// Its task ends when this value is dropped.
 ///
 /// ```no_run
-/// use day7_registry::{BalancedClient, Options, RegistryClient, RegistryDiscovery, SelectMode};
+/// use day7_registry::{BalancedClient, Options, HttpRegistry, RegistryDiscovery, SelectMode};
 ///
 /// # async fn example() -> anyhow::Result<()> {
-/// let registry = RegistryClient::new("http://127.0.0.1:9999".parse()?);
+/// let registry = HttpRegistry::new("http://127.0.0.1:9999".parse()?);
 /// let servers = RegistryDiscovery::start(registry);
 /// let client = BalancedClient::new(servers, SelectMode::RoundRobin, &Options::default());
 /// let sum: i32 = client.call("Arith.sum", &(1, 2)).await?;
@@ -50,7 +51,7 @@ pub struct RegistryDiscovery {
 }
 
 struct Shared {
-    registry: RegistryClient,
+    registry: HttpRegistry,
     list: MultiServersDiscovery,
     progress: watch::Sender<Progress>,
     /// Wakes the task for an attempt before its time. However often that is, it is one attempt.
@@ -79,7 +80,7 @@ impl RegistryDiscovery {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn start(registry: RegistryClient) -> RegistryDiscovery {
+    pub fn start(registry: HttpRegistry) -> RegistryDiscovery {
         RegistryDiscovery::start_with(registry, MultiServersDiscovery::new([]), None)
     }
 
@@ -90,7 +91,7 @@ impl RegistryDiscovery {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn start_with(
-        registry: RegistryClient,
+        registry: HttpRegistry,
         list: MultiServersDiscovery,
         interval: Option<Duration>,
     ) -> RegistryDiscovery {
@@ -226,7 +227,8 @@ impl Refresher {
     /// Takes over the registry's answer. Returns the pause until the next attempt.
     fn finish(&mut self, answer: Result<ServerList, RegistryError>) -> Duration {
         let error = match answer {
-            Ok(ServerList { servers, lease }) => {
+            Ok(ServerList { servers, lease, .. }) => {
+                let servers: Vec<_> = servers.into_iter().map(|s| s.endpoint).collect();
                 self.lease = lease;
                 self.backoff.reset();
                 if self.is_credible(&servers) {

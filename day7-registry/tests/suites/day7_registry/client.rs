@@ -19,7 +19,7 @@ fn the_client_sends_plain_http() {
         let registry = HandRegistry::start().await;
         let client = registry.client();
         let host = client.url().to_string().replace("http://", "").replace(REGISTRY_PATH, "");
-        let server = endpoint("tcp@127.0.0.1:7001");
+        let server = instance("tcp@127.0.0.1:7001");
         let check = |request: &HandRequest, method: &str, server: Option<&str>| {
             assert_eq!(request.head.line, format!("{method} /_rrpc_/registry HTTP/1.1"));
             assert_eq!(request.head.header("host"), Some(&*host), "{method}");
@@ -40,7 +40,7 @@ fn the_client_sends_plain_http() {
             request.list(LEASE, &["tcp@127.0.0.1:7001"]).await;
         });
         let list = list.unwrap();
-        assert_eq!((texts(&list.servers), list.lease), (vec![server.to_string()], LEASE));
+        assert_eq!((texts(&list.servers), list.lease), (vec!["tcp@127.0.0.1:7001".to_owned()], LEASE));
 
         let (deregistered, ()) = tokio::join!(client.deregister(&server), async {
             let request = registry.request().await;
@@ -62,7 +62,7 @@ fn only_a_2xx_status_is_a_success() {
     run(async || {
         let registry = HandRegistry::start().await;
         let client = registry.client();
-        let server = endpoint("tcp@a:1");
+        let server = instance("tcp@a:1");
         let lease = &["X-Rrpc-Lease-Ms: 9000"];
         for (line, code) in [("500 Oops", 500), ("503 Busy", 503), ("302 Found", 302), ("404 Nope", 404)] {
             let answering = async { registry.request().await.answer(line, lease, "[]").await };
@@ -105,14 +105,14 @@ fn an_invalid_response_is_an_error() {
             let result = tokio::join!(client.servers(), answering).0;
             assert!(matches!(result, Err(RegistryError::InvalidResponse(_))), "{headers:?}: {result:?}");
         }
-        let longest = format!("[\"tcp@a:1\"{}]", " ".repeat(2 * 1024 * 1024 - 11));
+        let longest = format!("[{{\"endpoint\":\"tcp@a:1\"}}{}]", " ".repeat(MAX_LIST_LEN - 24));
         assert_eq!(longest.len(), MAX_LIST_LEN);
         let answering =
             async { registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], &longest).await };
         let list = tokio::join!(client.servers(), answering).0.expect("a list of exactly the limit");
         assert_eq!(texts(&list.servers), ["tcp@a:1"]);
 
-        let server = endpoint("tcp@a:1");
+        let server = instance("tcp@a:1");
         for headers in [&[][..], &["X-Rrpc-Lease-Ms: 0"]] {
             let answering = async { registry.request().await.answer("200 OK", headers, "{}").await };
             let result = tokio::join!(client.register(&server), answering).0;
@@ -130,13 +130,15 @@ fn an_invalid_response_is_an_error() {
 fn entries_that_are_no_endpoints_are_left_out() {
     run(async || {
         let registry = HandRegistry::start().await;
-        let body = r#"["tcp@a:1", "quic@b:1", 7, null, "tcp@0.0.0.0:1", "", "tcp@c:1"]"#;
+        let body = r#"[{"endpoint":"tcp@a:1","weight":3,"zone":"b"}, {"endpoint":"quic@b:1"}, 7, null, "tcp@d:1",
+            {"endpoint":"tcp@0.0.0.0:1"}, {"endpoint":""}, {"weight":1}, {"endpoint":7}, {"endpoint":"tcp@e:1","weight":0},
+            {"endpoint":"tcp@e:1","weight":65536}, {"endpoint":"tcp@c:1"}]"#;
         let answering = async {
             registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], body).await;
         };
         let client = registry.client();
         let list = tokio::join!(client.servers(), answering).0.unwrap();
-        assert_eq!(texts(&list.servers), ["tcp@a:1", "tcp@c:1"]);
+        assert_eq!(list.servers, [instance("tcp@a:1").weight(3), instance("tcp@c:1")]);
     });
 }
 

@@ -71,7 +71,7 @@ fn the_last_good_list_survives_a_bad_registry() {
         let hour = Some(Duration::from_secs(3600)); // so that only this test refreshes
         let discovery = RegistryDiscovery::start_with(client, MultiServersDiscovery::new([]), hour);
         registry.request().await.list(LEASE, &["tcp@a:1", "tcp@b:1"]).await;
-        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@a:1", "tcp@b:1"]);
 
         for (line, body) in [("503 Busy", "[]"), ("200 OK", "<html>"), ("204 No Content", "")] {
             let refreshed = within("the end of the refresh", async {
@@ -81,17 +81,17 @@ fn the_last_good_list_survives_a_bad_registry() {
                 }
             });
             registry_error(refreshed.await.unwrap_err());
-            assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "after {line} {body:?}");
+            assert_eq!(known(&discovery).await, ["tcp@a:1", "tcp@b:1"], "after {line} {body:?}");
         }
         let error = within("the time limit", discovery.refresh()).await.unwrap_err();
         assert!(matches!(registry_error(error), RegistryError::Timeout { .. }));
-        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry hangs");
+        assert_eq!(known(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry hangs");
 
         drop(registry);
         let error = within("an error", discovery.refresh()).await.unwrap_err();
         assert!(matches!(registry_error(error), RegistryError::Unreachable(_)));
         assert!(discovery.last_error().is_some());
-        assert_eq!(listed(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry is gone");
+        assert_eq!(known(&discovery).await, ["tcp@a:1", "tcp@b:1"], "the registry is gone");
     });
 }
 
@@ -107,7 +107,7 @@ fn a_call_never_waits_for_a_refresh() {
         let registry = HandRegistry::start().await;
         let discovery = RegistryDiscovery::start(registry.client());
         registry.request().await.list(Duration::from_millis(60), &["tcp@a:1"]).await;
-        assert_eq!(listed(&discovery).await, ["tcp@a:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@a:1"]);
         let _unanswered = registry.request().await;
         tokio::select! {
             biased;
@@ -116,7 +116,7 @@ fn a_call_never_waits_for_a_refresh() {
         }
         tokio::select! {
             biased;
-            all = discovery.get_all() => assert_eq!(texts(&all.unwrap()), ["tcp@a:1"]),
+            all = discovery.get_all() => assert_eq!(endpoint_texts(&all.unwrap()), ["tcp@a:1"]),
             () = std::future::ready(()) => panic!("get_all was not ready at once"),
         }
     });
@@ -142,7 +142,7 @@ fn the_list_follows_the_registry() {
             let answered = Instant::now();
             request.list(lease, servers).await;
             within("a new list", list.changed()).await.unwrap();
-            assert_eq!(texts(&list.borrow_and_update()), servers);
+            assert_eq!(endpoint_texts(&list.borrow_and_update()), servers);
             let same = registry.request().await;
             let pause = answered.elapsed();
             assert!(pause >= lease / 6, "refreshed after {pause:?}");
@@ -189,7 +189,7 @@ fn an_empty_list_is_not_believed_at_once() {
         })
         .await;
         assert!(gone.elapsed() >= lease, "believed after {:?}", gone.elapsed());
-        assert_eq!(texts(&list.borrow_and_update()), [""; 0]);
+        assert_eq!(endpoint_texts(&list.borrow_and_update()), [""; 0]);
         let error = within("no server", discovery.get(&SelectMode::Random)).await.unwrap_err();
         assert!(matches!(error, DiscoveryError::NoServers), "{error:?}");
     });
@@ -222,7 +222,7 @@ fn refreshes_share_one_request() {
         };
         let (results, ()) = tokio::join!(many, answering);
         assert!(results.iter().all(Result::is_ok), "{results:?}");
-        assert_eq!(listed(&discovery).await, ["tcp@new:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@new:1"]);
         registry.expect_silence(Duration::from_millis(50)).await;
     });
 }
@@ -240,13 +240,13 @@ fn a_list_to_begin_with_is_used_at_once() {
         let seed = MultiServersDiscovery::new([endpoint("tcp@seed:1")]);
         let discovery = RegistryDiscovery::start_with(registry.client(), seed, None);
         let request = registry.request().await;
-        assert_eq!(listed(&discovery).await, ["tcp@seed:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@seed:1"]);
         discovery.update(vec![endpoint("tcp@hand:1")]);
-        assert_eq!(listed(&discovery).await, ["tcp@hand:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@hand:1"]);
         let mut list = discovery.subscribe();
         request.list(LEASE, &["tcp@a:1"]).await;
         within("the registry's list", list.changed()).await.unwrap();
-        assert_eq!(listed(&discovery).await, ["tcp@a:1"]);
+        assert_eq!(known(&discovery).await, ["tcp@a:1"]);
     });
 }
 

@@ -27,7 +27,7 @@ fn a_call_without_a_list_does_not_sit_out_the_pause() {
         }
         let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
         let (list, ()) = tokio::join!(discovery.get_all(), answering);
-        assert_eq!(texts(&list.unwrap()), ["tcp@a:1"]);
+        assert_eq!(endpoint_texts(&list.unwrap()), ["tcp@a:1"]);
     });
 }
 
@@ -129,6 +129,6 @@ fn the_log_is_written_under_no_lock() {
         registry.request().await.answer("503 Busy", &[], "").await;
         within("a line that the list is stale", written.recv()).await;
         registry.request().await.list(LEASE, &["tcp@a:1"]).await;
-        assert_eq!(listed(first).await, ["tcp@a:1"]);
+        assert_eq!(known(first).await, ["tcp@a:1"]);
     });
 }

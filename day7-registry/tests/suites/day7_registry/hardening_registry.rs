@@ -14,7 +14,7 @@ use super::*;
 #[test]
 fn a_long_list_is_in_the_body_only() {
     run(async || {
-        let running = RunningRegistry::start(&Registry::new()).await;
+        let running = RunningRegistry::start(&RegistryServer::new()).await;
         let servers: BTreeSet<_> = (1..=25).map(|n| format!("tcp@{}.example:{n}", "a".repeat(180))).collect();
         for server in &servers {
             running.exchange(&post(server)).await;
@@ -37,7 +37,7 @@ fn a_long_list_is_in_the_body_only() {
 #[test]
 fn the_fullest_registry_has_a_list_that_clients_take() {
     run_paused(async || {
-        let registry = Registry::new().max_servers(usize::MAX);
+        let registry = RegistryServer::new().max_servers(usize::MAX);
         let server = |n: usize| format!("tcp@{n:a>194}:1");
         for first in (0..DEFAULT_MAX_SERVERS).step_by(100) {
             let (serving, streams) = in_memory::<100>(&registry);
@@ -62,7 +62,7 @@ fn the_fullest_registry_has_a_list_that_clients_take() {
 #[test]
 fn a_silent_client_is_dropped() {
     run_paused(async || {
-        let (_serving, [mut silent, mut slow]) = in_memory(&Registry::new());
+        let (_serving, [mut silent, mut slow]) = in_memory(&RegistryServer::new());
         slow.write_all(b"GET /_rrpc_/registry HT").await.unwrap();
         let (mut from_silent, mut from_slow) = (Vec::new(), Vec::new());
         let second = Duration::from_secs(1);
@@ -87,7 +87,7 @@ fn a_silent_client_is_dropped() {
 fn a_client_that_does_not_read_is_dropped() {
     run_paused(async || {
         let (mut deaf, server) = duplex(64);
-        let registry = Registry::new();
+        let registry = RegistryServer::new();
         let listener = Script(VecDeque::from([Ok(server)]));
         let _serving = tokio::spawn(async move { registry.serve(listener).await });
         within("sending", deaf.write_all(get().as_bytes())).await.unwrap();
@@ -112,7 +112,7 @@ fn shutdown_does_not_wait_for_a_slow_client() {
         let (mut slow, server) = duplex(8);
         let signal = async { slow.write_all(b"GET /_rrpc_/registry HT").await.unwrap() };
         let listener = Script(VecDeque::from([Ok(server)]));
-        let registry = Registry::new();
+        let registry = RegistryServer::new();
         let ended = registry.serve_with_shutdown(listener, signal);
         within("the end of the registry", ended).await.unwrap();
     });

@@ -32,9 +32,9 @@ use std::time::Duration;
 use day7_registry::error::error_chain;
 use day7_registry::{
     BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, MIN_REFRESH_INTERVAL,
-    MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery, RegistryError, RegistryUrl,
-    SelectMode, Server,
+    Endpoint, Heartbeat, Instance, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
+    MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery,
+    RegistryError, RegistryServer, RegistryUrl, SelectMode, Server,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -44,7 +44,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::io::Script;
-use crate::support::registry::{HandRegistry, HandRequest, RunningRegistry, client_of, exchange, request};
+use crate::support::registry::{
+    HandRegistry, HandRequest, RunningRegistry, client_of, exchange, listed, request,
+};
 use crate::support::{
     Running, STEP, Sum, alive_tasks, arith, eventually, expect_bytes, run, run_paused, run_threads, start,
     within,
@@ -56,12 +58,20 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-fn texts(servers: &[Endpoint]) -> Vec<String> {
+fn instance(text: &str) -> Instance {
+    endpoint(text).into()
+}
+
+fn texts(servers: &[Instance]) -> Vec<String> {
+    servers.iter().map(|server| server.endpoint.to_string()).collect()
+}
+
+fn endpoint_texts(servers: &[Endpoint]) -> Vec<String> {
     servers.iter().map(Endpoint::to_string).collect()
 }
 
-async fn listed(discovery: &impl Discovery) -> Vec<String> {
-    texts(&within("the list", discovery.get_all()).await.unwrap())
+async fn known(discovery: &impl Discovery) -> Vec<String> {
+    endpoint_texts(&within("the list", discovery.get_all()).await.unwrap())
 }
 
 fn get() -> String {
@@ -73,7 +83,7 @@ fn post(server: &str) -> String {
 }
 
 /// Serves `registry` on streams in memory, for a paused clock.
-fn in_memory<const N: usize>(registry: &Registry) -> (tokio::task::JoinHandle<()>, [DuplexStream; N]) {
+fn in_memory<const N: usize>(registry: &RegistryServer) -> (tokio::task::JoinHandle<()>, [DuplexStream; N]) {
     let mut script = VecDeque::new();
     let clients = std::array::from_fn(|_| {
         let (client, server) = duplex(64 * 1024);

@@ -1,7 +1,8 @@
 //! The registry on the wire.
 //!
-//! Write `Registry` in `src/registry/mod.rs`: `respond`, `named_server`, `register`, `list` and `servers`, then
-//! `serve_with_shutdown`, `serve_one` and `forget_ended`.
+//! Write `src/registry/request.rs`, then the table in `src/registry/leases.rs`, then `RegistryServer` in
+//! `src/registry/server.rs`: `respond`, `register`, `deregister` and `list`, then `serve_with_shutdown`, `serve_one` and
+//! `forget_ended`.
 //!
 //! Chapter: Leases; The wire; Files of today > src/registry/mod.rs
 
@@ -16,7 +17,7 @@ use super::*;
 #[test]
 fn registering_answers_with_the_lease() {
     run(async || {
-        let registry = RunningRegistry::start(&Registry::new()).await;
+        let registry = RunningRegistry::start(&RegistryServer::new()).await;
         let answer = registry.exchange(&post("tcp@127.0.0.1:7001")).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.header("x-rrpc-lease-ms"), Some("10000"));
@@ -37,7 +38,7 @@ fn registering_answers_with_the_lease() {
 #[test]
 fn the_list_is_in_a_header_and_in_the_body() {
     run(async || {
-        let registry = Registry::new();
+        let registry = RegistryServer::new();
         let running = RunningRegistry::start(&registry).await;
         let answer = running.exchange(&get()).await;
         assert_eq!((answer.status(), answer.json()), (200, json!([])));
@@ -47,7 +48,7 @@ fn the_list_is_in_a_header_and_in_the_body() {
         }
         let answer = running.exchange(&get()).await;
         let sorted = ["http@b:7001", "tcp@b:7002", "unix@/run/a.sock"];
-        assert_eq!((answer.status(), answer.json()), (200, json!(sorted)));
+        assert_eq!((answer.status(), answer.json()), (200, listed(&sorted)));
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("x-rrpc-lease-ms"), Some("10000"));
@@ -65,18 +66,19 @@ fn the_list_is_in_a_header_and_in_the_body() {
 #[test]
 fn a_server_that_stops_renewing_is_forgotten() {
     run_paused(async || {
-        let registry = Registry::new().lease(LEASE);
-        let (_serving, [a, b, again, list]) = in_memory(&registry);
+        let registry = RegistryServer::new().lease(LEASE);
+        let (_serving, [a, b, early, again, list]) = in_memory(&registry);
         exchange(a, &post("tcp@a:1")).await;
         exchange(b, &post("tcp@b:1")).await;
         sleep(Duration::from_secs(8)).await;
         assert_eq!(texts(&registry.servers()), ["tcp@a:1", "tcp@b:1"], "both leases have a second left");
+        assert_eq!(exchange(early, &get()).await.json(), listed(&["tcp@a:1", "tcp@b:1"]));
         exchange(again, &post("tcp@b:1")).await;
         // To the millisecond: a lease is over when its time is up, not some time after.
         sleep(Duration::from_secs(1)).await;
         assert_eq!(texts(&registry.servers()), ["tcp@b:1"], "only b has renewed its lease");
         let answer = exchange(list, &get()).await;
-        assert_eq!(answer.json(), json!(["tcp@b:1"]));
+        assert_eq!(answer.json(), listed(&["tcp@b:1"]));
         assert_eq!(answer.header("x-rrpc-lease-ms"), Some("9000"));
         sleep(Duration::from_secs(8)).await;
         assert_eq!(texts(&registry.servers()), [""; 0], "the renewed lease ends too");
@@ -92,7 +94,7 @@ fn a_server_that_stops_renewing_is_forgotten() {
 #[test]
 fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
     run_paused(async || {
-        let registry = Registry::new().max_servers(2);
+        let registry = RegistryServer::new().max_servers(2);
         let (_serving, [a, b, c, again, c2]) = in_memory(&registry);
         exchange(a, &post("tcp@a:1")).await;
         exchange(b, &post("tcp@b:1")).await;
@@ -114,7 +116,7 @@ fn a_full_registry_refuses_new_servers_and_renews_old_ones() {
 #[test]
 fn deregistering_takes_effect_at_once() {
     run(async || {
-        let registry = Registry::new();
+        let registry = RegistryServer::new();
         let running = RunningRegistry::start(&registry).await;
         running.exchange(&post("tcp@a:1")).await;
         running.exchange(&post("tcp@b:1")).await;
@@ -136,7 +138,7 @@ fn deregistering_takes_effect_at_once() {
 #[test]
 fn a_request_must_name_exactly_one_reachable_server() {
     run(async || {
-        let registry = Registry::new();
+        let registry = RegistryServer::new();
         let running = RunningRegistry::start(&registry).await;
         let long = format!("X-Rrpc-Server: tcp@{}:1", "a".repeat(195));
         let cases: [&[&str]; 10] = [
@@ -175,7 +177,7 @@ fn a_request_must_name_exactly_one_reachable_server() {
 #[test]
 fn other_paths_and_methods_are_refused() {
     run(async || {
-        let running = RunningRegistry::start(&Registry::new()).await;
+        let running = RunningRegistry::start(&RegistryServer::new()).await;
         for (method, path) in [("GET", "/elsewhere"), ("POST", "/"), ("GET", "/_rrpc_/registry2")] {
             let answer = running.exchange(&request(method, path, &["X-Rrpc-Server: tcp@a:1"])).await;
             assert_eq!(answer.status(), 404, "{method} {path}: {answer:?}");
@@ -199,7 +201,7 @@ fn other_paths_and_methods_are_refused() {
 fn a_registry_that_is_dropped_leaves_nothing_behind() {
     run(async || {
         let before = alive_tasks();
-        let running = RunningRegistry::start(&Registry::new()).await;
+        let running = RunningRegistry::start(&RegistryServer::new()).await;
         running.exchange(&post("tcp@a:1")).await;
         let mut open = tokio::net::TcpStream::connect(running.addr).await.unwrap();
         running.kill().await;
