@@ -32,12 +32,13 @@ use std::time::Duration;
 use day7_registry::error::error_chain;
 use day7_registry::{
     BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, Instance, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
-    MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery,
-    RegistryError, RegistryServer, RegistryUrl, SelectMode, Server,
+    Endpoint, Heartbeat, HttpRegistry, Instance, MAX_INSTANCE_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN,
+    MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options,
+    REGISTRY_PATH, Registry, RegistryDiscovery, RegistryError, RegistryServer, RegistryUrl, SelectMode,
+    Server,
 };
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
@@ -45,11 +46,12 @@ use tokio::time::{Instant, advance, sleep};
 
 use crate::support::io::Script;
 use crate::support::registry::{
-    HandRegistry, HandRequest, RunningRegistry, client_of, exchange, listed, request,
+    Answer, HandRegistry, HandRequest, RunningRegistry, client_of, exchange, listed, request,
 };
+use crate::support::timeouts::Connector;
 use crate::support::{
-    Running, STEP, Sum, alive_tasks, arith, eventually, expect_bytes, run, run_paused, run_threads, start,
-    within,
+    Running, STEP, Sum, alive_tasks, alone, arith, eventually, expect_bytes, resident_kib, run, run_paused,
+    run_threads, start, within,
 };
 
 const LEASE: Duration = Duration::from_secs(9);
@@ -78,20 +80,52 @@ fn get() -> String {
     request("GET", REGISTRY_PATH, &[])
 }
 
+fn get_name(name: &str) -> String {
+    request("GET", &format!("{REGISTRY_PATH}/{name}"), &[])
+}
+
 fn post(server: &str) -> String {
     request("POST", REGISTRY_PATH, &[&format!("X-Rrpc-Server: {server}")])
 }
 
-/// Serves `registry` on streams in memory, for a paused clock.
-fn in_memory<const N: usize>(registry: &RegistryServer) -> (tokio::task::JoinHandle<()>, [DuplexStream; N]) {
-    let mut script = VecDeque::new();
-    let clients = std::array::from_fn(|_| {
-        let (client, server) = duplex(64 * 1024);
-        script.push_back(Ok(server));
-        client
-    });
-    let registry = registry.clone();
-    (tokio::spawn(async move { registry.serve(Script(script)).await }), clients)
+/// A request about a server by the instance with this id.
+fn by(id: &str, method: &str, server: &str) -> String {
+    let (server, id) = (format!("X-Rrpc-Server: {server}"), format!("X-Rrpc-Instance: {id}"));
+    request(method, REGISTRY_PATH, &[&server, &id])
+}
+
+/// A registry that is served on streams in memory, for a paused clock.
+struct InMemory {
+    connector: Connector,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for InMemory {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl InMemory {
+    fn serve(registry: &RegistryServer) -> InMemory {
+        let ((connector, listener), registry) = (Connector::new(), registry.clone());
+        InMemory { connector, serving: tokio::spawn(async move { registry.serve(listener).await }) }
+    }
+
+    /// Sends a request by hand and returns the whole answer.
+    async fn exchange(&self, request: &str) -> Answer {
+        exchange(self.connector.connect(), request).await
+    }
+
+    /// The same, of which only the status is of interest.
+    async fn status(&self, request: &str) -> u16 {
+        self.exchange(request).await.status()
+    }
+
+    /// The list, as it is on the wire.
+    async fn list(&self) -> serde_json::Value {
+        self.exchange(&get()).await.json()
+    }
 }
 
 /// Polls all of them until all are ready.
