@@ -35,10 +35,11 @@ pub mod balance;
 pub mod registry;
 
 pub use balance::broadcast::{BROADCAST_STEP, MAX_BROADCAST};
-pub use balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
+pub use balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
+pub use balance::multi_servers::MultiServersDiscovery;
 pub use balance::select::{SelectMode, UnknownSelectMode};
 pub use balance::start::StartedCall;
-pub use balance::{BalanceError, BalancedClient};
+pub use balance::{BalanceError, BalancedClient, Connecting};
 pub use client::options::Options;
 pub use client::{Client, PendingCall};
 pub use deadline::{
@@ -57,9 +58,9 @@ pub use registry::heartbeat::{Heartbeat, MAX_HEARTBEAT_INTERVAL};
 pub use registry::server::RegistryServer;
 pub use registry::url::{RegistryUrl, RegistryUrlError};
 pub use registry::{
-    AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, Instance,
-    LEASE_HEADER, MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
-    Registry, RegistryError, SERVER_HEADER, SERVERS_HEADER, ServerList, WEIGHT_HEADER,
+    AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, LEASE_HEADER,
+    MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH, Registry,
+    RegistryError, SERVER_HEADER, SERVERS_HEADER, ServerList, WEIGHT_HEADER,
 };
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
 pub use server::listener::Listener;

@@ -26,14 +26,15 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
+use crate::balance::discovery::Instance;
 use crate::error::error_chain;
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, read_refusal};
 use crate::http::dial::open_tcp;
 use crate::http::endpoint::Endpoint;
 use crate::registry::url::RegistryUrl;
 use crate::registry::{
-    AGE_HEADER, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, Instance, LEASE_HEADER,
-    Registry, RegistryError, SERVER_HEADER, ServerList, WEIGHT_HEADER, in_time,
+    AGE_HEADER, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, LEASE_HEADER, Registry,
+    RegistryError, SERVER_HEADER, ServerList, WEIGHT_HEADER, in_time,
 };
 
 /// The longest answer that is read, in bytes.

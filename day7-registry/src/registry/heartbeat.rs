@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::balance::discovery::Instance;
 use crate::deadline::deadline;
 use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
-use crate::registry::{Instance, Registry, RegistryError, in_time};
+use crate::registry::{Registry, RegistryError, in_time};
 
 /// The longest time between two heartbeats, however long the lease is. For so long, a registry that was restarted
 /// may not know this server.

@@ -16,8 +16,9 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::balance::discovery::Instance;
 use crate::http::endpoint::Endpoint;
-use crate::registry::{Instance, MAX_SERVERS_HEADER_LEN};
+use crate::registry::MAX_SERVERS_HEADER_LEN;
 
 /// How many former instances of one endpoint are remembered. The oldest is forgotten first.
 const MAX_FORMER: usize = 8;

@@ -33,31 +33,7 @@ pub mod url;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::endpoint::Endpoint;
-
-/// Until day 6 has it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Instance {
-    /// Where.
-    pub endpoint: Endpoint,
-    /// How much.
-    pub weight: u32,
-}
-impl Instance {
-    /// New.
-    pub fn new(endpoint: Endpoint) -> Instance {
-        Instance { endpoint, weight: 1 }
-    }
-    /// Weight.
-    pub fn weight(self, weight: u32) -> Instance {
-        Instance { weight, ..self }
-    }
-}
-impl From<Endpoint> for Instance {
-    fn from(e: Endpoint) -> Instance {
-        Instance::new(e)
-    }
-}
+use crate::balance::discovery::Instance;
 
 /// Where a registry is found on its port. A slash and a name behind it are the servers of that name alone.
 pub const REGISTRY_PATH: &str = "/_rrpc_/registry";

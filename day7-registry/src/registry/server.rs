@@ -21,15 +21,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::balance::discovery::Instance;
 use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline};
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{answer, not_allowed, run_http, text};
 use crate::registry::leases::{self, Leases};
 use crate::registry::request::{self, Refusal};
-use crate::registry::{
-    AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Instance, LEASE_HEADER, SERVERS_HEADER,
-};
+use crate::registry::{AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, LEASE_HEADER, SERVERS_HEADER};
 use crate::server::DEFAULT_MAX_CONNECTIONS;
 use crate::server::accept::accept_loop;
 use crate::server::listener::Listener;

