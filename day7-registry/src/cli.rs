@@ -10,8 +10,8 @@ use anyhow::{Context, anyhow, ensure};
 use clap::{Args, Parser, Subcommand};
 use day7_registry::error::{error_chain, printable};
 use day7_registry::{
-    BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, Options,
-    Registry, RegistryClient, RegistryDiscovery, RegistryError, RegistryUrl, SelectMode, Server,
+    BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, HttpRegistry,
+    Options, RegistryDiscovery, RegistryError, RegistryServer, RegistryUrl, SelectMode, Server,
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -127,7 +127,7 @@ impl RegistryArgs {
         let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
-        Ok(Registry::new().lease(self.lease).serve_with_shutdown(listener, interrupted).await?)
+        Ok(RegistryServer::new().lease(self.lease).serve_with_shutdown(listener, interrupted).await?)
     }
 }
 
@@ -144,7 +144,7 @@ impl ServerArgs {
         );
         print_line(&endpoint)?;
 
-        let heartbeat = self.registry.map(|url| Heartbeat::start(RegistryClient::new(url), endpoint));
+        let heartbeat = self.registry.map(|url| Heartbeat::start(HttpRegistry::new(url), endpoint));
         // First leave the registry, so that no new client comes; then finish what is in flight.
         let stopped = async {
             interrupted.await;
@@ -186,7 +186,7 @@ impl CallArgs {
                 called.unwrap_or_else(too_late).with_context(|| endpoint.to_string())?
             }
             (None, Some(url)) => {
-                let registry = RegistryClient::new(url).timeout(self.timeout);
+                let registry = HttpRegistry::new(url).timeout(self.timeout);
                 let client = BalancedClient::new(RegistryDiscovery::start(registry), self.mode, &options);
                 client.call(&self.method, &argument).await?
             }
