@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 static CLUSTERS: AtomicU8 = AtomicU8::new(0);
 
 /// Some members. They end, and their data is removed, when this is dropped.
-pub struct Cluster {
+pub(crate) struct Cluster {
     dir: PathBuf,
     addresses: Vec<Ipv4Addr>,
     members: Vec<Option<Child>>,
@@ -26,7 +26,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts members, and waits until they answer.
-    pub async fn start(members: u8) -> anyhow::Result<Cluster> {
+    pub(crate) async fn start(members: u8) -> anyhow::Result<Cluster> {
         let [high, low] = (std::process::id() as u16).to_be_bytes();
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let address = |member| Ipv4Addr::new(127, 16 + 8 * (number % 28) + member, high, low);
@@ -41,15 +41,16 @@ impl Cluster {
     }
 
     /// Where the members answer.
-    pub fn members(&self) -> Vec<Member> {
+    pub(crate) fn members(&self) -> Vec<Member> {
         let uri = |address| format!("http://{address}:2379").parse().expect("an address is a good URI");
         self.addresses.iter().map(uri).collect()
     }
 
     /// Starts a member, with the data that it had.
-    pub fn restart(&mut self, member: usize) -> anyhow::Result<()> {
+    pub(crate) fn restart(&mut self, member: usize) -> anyhow::Result<()> {
         let at = |member: usize, port| format!("http://{}:{port}", self.addresses[member]);
-        let peers: Vec<_> = (0..self.addresses.len()).map(|peer| format!("m{peer}={}", at(peer, 2380))).collect();
+        let peers: Vec<_> =
+            (0..self.addresses.len()).map(|peer| format!("m{peer}={}", at(peer, 2380))).collect();
         let (client, peer) = (at(member, 2379), at(member, 2380));
         let program = program();
         let mut etcd = Command::new(&program);
@@ -67,7 +68,7 @@ impl Cluster {
     }
 
     /// Ends a member as a power cut would.
-    pub async fn kill(&mut self, member: usize) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self, member: usize) -> anyhow::Result<()> {
         if let Some(mut child) = self.members[member].take() {
             child.kill().await?;
         }
@@ -75,7 +76,7 @@ impl Cluster {
     }
 
     /// The member that leads now.
-    pub async fn leader(&self) -> anyhow::Result<usize> {
+    pub(crate) async fn leader(&self) -> anyhow::Result<usize> {
         for member in 0..self.addresses.len() {
             let status = self.post(member, "/v3/maintenance/status", "{}").await?;
             let own = text_field(&status, "member_id").context("a status names its member")?;
@@ -87,7 +88,7 @@ impl Cluster {
     }
 
     /// One request to one member, by hand.
-    pub async fn post(&self, member: usize, path: &str, body: &str) -> anyhow::Result<String> {
+    pub(crate) async fn post(&self, member: usize, path: &str, body: &str) -> anyhow::Result<String> {
         let host = self.addresses[member];
         let mut stream = TcpStream::connect((host, 2379)).await?;
         let request = format!(
@@ -122,7 +123,7 @@ impl Drop for Cluster {
 }
 
 /// The text of a field, without a parser: these answers have each name once.
-pub fn text_field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn text_field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = json.split_once(&format!("\"{name}\":\""))?;
     rest.split('"').next()
 }

@@ -85,10 +85,12 @@ impl Gateway {
         path: &str,
         body: &Value,
     ) -> Result<Response<Incoming>, RegistryError> {
-        let unreachable = |error: Box<dyn std::error::Error + Send + Sync>| RegistryError::Unreachable(error.into());
+        let unreachable =
+            |error: Box<dyn std::error::Error + Send + Sync>| RegistryError::Unreachable(error.into());
         let member = self.members[member].to_string();
         let request = Request::post(format!("{}{path}", member.trim_end_matches('/')));
-        let request = request.body(Full::from(body.to_string())).map_err(|error| unreachable(error.into()))?;
+        let request =
+            request.body(Full::from(body.to_string())).map_err(|error| unreachable(error.into()))?;
         self.http.request(request).await.map_err(|error| unreachable(error.into()))
     }
 

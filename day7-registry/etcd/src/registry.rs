@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use day7_registry::{DEFAULT_LEASE, DEFAULT_REGISTRY_TIMEOUT, Endpoint, Instance, Registry, RegistryError, ServerList};
+use day7_registry::{
+    DEFAULT_LEASE, DEFAULT_REGISTRY_TIMEOUT, Endpoint, Instance, Registry, RegistryError, ServerList,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;

@@ -35,7 +35,8 @@ impl EtcdRegistry {
 
     /// Each piece of the answer means that something has changed. The list itself is read anew.
     async fn watch(&self, discovery: &RegistryDiscovery) -> Result<(), RegistryError> {
-        let mut changes = self.gateway.stream("/v3/watch", &json!({ "create_request": self.range() })).await?;
+        let mut changes =
+            self.gateway.stream("/v3/watch", &json!({ "create_request": self.range() })).await?;
         while let Some(Ok(_)) = changes.frame().await {
             discovery.refresh();
         }

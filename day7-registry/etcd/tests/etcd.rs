@@ -95,13 +95,18 @@ async fn a_shutdown_removes_the_entry_at_once() {
     assert_eq!(servers(&long).await, []);
 }
 
+/// Ends the only lease that there is, as a stall of the process would.
+async fn revoke_by_hand(etcd: &Cluster) {
+    let leases = etcd.post(0, "/v3/lease/leases", "{}").await.unwrap();
+    let id = text_field(&leases, "ID").expect("a lease");
+    etcd.post(0, "/v3/lease/revoke", &format!(r#"{{"ID":"{id}"}}"#)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_lost_lease_is_granted_anew() {
     let etcd = Cluster::start(1).await.unwrap();
     let _heartbeat = registered(&etcd, &instance(1)).await;
-    let leases = etcd.post(0, "/v3/lease/leases", "{}").await.unwrap();
-    let id = text_field(&leases, "ID").expect("a lease");
-    etcd.post(0, "/v3/lease/revoke", &format!(r#"{{"ID":"{id}"}}"#)).await.unwrap();
+    revoke_by_hand(&etcd).await;
     eventually(&registry(&etcd), &[]).await;
     eventually(&registry(&etcd), &[instance(1)]).await;
 }
@@ -113,12 +118,25 @@ async fn of_two_processes_at_one_endpoint_the_newer_counts() {
     let (before, after) = (instance(1), instance(1).weight(3));
     old.register(&before).await.unwrap();
     new.register(&after).await.unwrap();
-    assert_eq!(servers(&new).await, [after.clone()]);
+    assert_eq!(servers(&new).await, std::slice::from_ref(&after));
     // Late: a heartbeat, and a deregistration.
     old.register(&before).await.unwrap();
-    assert_eq!(servers(&new).await, [after.clone()]);
+    assert_eq!(servers(&new).await, std::slice::from_ref(&after));
     old.deregister(&before).await.unwrap();
     assert_eq!(servers(&new).await, [after]);
+}
+
+#[tokio::test]
+async fn a_process_that_was_given_up_takes_nothing_along() {
+    let etcd = Cluster::start(1).await.unwrap();
+    let (old, new) = (registry(&etcd), registry(&etcd));
+    old.register(&instance(1)).await.unwrap();
+    revoke_by_hand(&etcd).await;
+    new.register(&instance(1)).await.unwrap();
+    // The old one goes on, finds its lease lost, and registers again. Then it leaves.
+    old.register(&instance(1)).await.unwrap();
+    old.deregister(&instance(1)).await.unwrap();
+    assert_eq!(servers(&new).await, [instance(1)]);
 }
 
 #[tokio::test]
