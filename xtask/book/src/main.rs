@@ -14,6 +14,8 @@ mod course;
 mod markdown;
 mod pages;
 mod site;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,9 @@ fold = { enable = true }
 playground = { runnable = false, copy-js = false }
 "#;
 
+/// Where the Markdown is written that mdbook reads.
+const SOURCE: &str = "target/book-src";
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,8 +68,11 @@ fn run() -> Result<()> {
     let root = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned())).canonicalize()?;
     let days = course::load(&root)?;
     let mut site = Site::new(root.clone(), &days);
+    let source = root.join(SOURCE);
+    if source.exists() {
+        fs::remove_dir_all(&source).with_context(|| source.display().to_string())?;
+    }
     let parts = parts(&mut site, &days)?;
-    let source = root.join("target/book-src");
     write_source(&source, &parts)?;
     build(&source, &parts)?;
 
@@ -84,13 +92,11 @@ struct Part {
     pages: Vec<Page>,
     /// Whether it is for reading from front to back, and so on the page to print.
     is_printed: bool,
-    /// Files that are copied as they are, such as pictures.
-    copies: Vec<PathBuf>,
 }
 
 impl Part {
     fn new(title: &'static str, pages: Vec<Page>) -> Part {
-        Part { title, pages, is_printed: true, copies: Vec::new() }
+        Part { title, pages, is_printed: true }
     }
 }
 
@@ -111,9 +117,9 @@ fn parts(site: &mut Site, days: &[Day]) -> Result<Vec<Part>> {
         reference.push(Page::new("glossary.md", "Glossary", 0, format!("# Glossary\n\n{text}")));
     }
     let code = days.iter().flat_map(|day| pages::of_day(site, day)).collect();
-    let (others, copies) = others(site)?;
+    let others = others(site)?;
     let code = Part { is_printed: false, ..Part::new("Code, suites and labs", code) };
-    let others = Part { is_printed: false, copies, ..Part::new("Other files", others) };
+    let others = Part { is_printed: false, ..Part::new("Other files", others) };
     let course = Part::new("The seven days", chapters);
     Ok(vec![course, Part::new("To look up", reference), code, others])
 }
@@ -132,12 +138,13 @@ fn limits(site: &mut Site, days: &[Day]) -> Page {
 }
 
 /// Files that some page links to, and those that these link to.
-fn others(site: &mut Site) -> Result<(Vec<Page>, Vec<PathBuf>)> {
+fn others(site: &mut Site) -> Result<Vec<Page>> {
     let mut pages = Vec::new();
-    let mut copies = Vec::new();
     while let Some(file) = site.others.pop_first() {
         if file.ends_with(".svg") || file.ends_with(".png") {
-            copies.push(PathBuf::from(file));
+            let copy = site.root.join(SOURCE).join("src").join(&file);
+            fs::create_dir_all(copy.parent().unwrap_or(&site.root))?;
+            fs::copy(site.root.join(&file), copy).with_context(|| file.clone())?;
             continue;
         }
         let text = fs::read_to_string(site.root.join(&file)).with_context(|| file.clone())?;
@@ -153,35 +160,22 @@ fn others(site: &mut Site) -> Result<(Vec<Page>, Vec<PathBuf>)> {
         }
     }
     pages.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((pages, copies))
+    Ok(pages)
 }
 
-/// Everything that mdbook reads, but the table of contents.
+/// Everything that mdbook reads, but the table of contents and the pictures.
 fn write_source(source: &Path, parts: &[Part]) -> Result<()> {
-    if source.exists() {
-        fs::remove_dir_all(source).with_context(|| source.display().to_string())?;
-    }
-    let write = |path: &str, text: &[u8]| -> Result<()> {
-        let path = source.join(path);
-        fs::create_dir_all(path.parent().context("a file has a directory")?)?;
-        fs::write(&path, text).with_context(|| path.display().to_string())
-    };
-    write("book.css", include_bytes!("book.css"))?;
-    for part in parts {
-        for page in &part.pages {
-            write(&format!("src/{}", page.path), page.text.as_bytes())?;
-        }
-        for file in &part.copies {
-            let bytes =
-                fs::read(source.join("../..").join(file)).with_context(|| file.display().to_string())?;
-            write(&format!("src/{}", file.display()), &bytes)?;
-        }
+    let pages = parts.iter().flat_map(|part| &part.pages);
+    let pages = pages.map(|page| (source.join("src").join(&page.path), page.text.as_str()));
+    for (path, text) in pages.chain([(source.join("book.css"), include_str!("book.css"))]) {
+        fs::create_dir_all(path.parent().unwrap_or(source))?;
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
 
-/// Two runs of mdbook: its page to print has every page of the book, and nobody prints all tests. So the first run
-/// makes that page, without the code.
+/// Two runs of mdbook. Its page to print has every page of the book, and code and tests would be most of it. So the
+/// first run makes that page, without them.
 fn build(source: &Path, parts: &[Part]) -> Result<()> {
     let print = source.join("../book/print.html");
     mdbook(source, parts, |part| part.is_printed)?;

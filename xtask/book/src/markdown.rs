@@ -11,11 +11,11 @@ use mdbook_markdown::{MarkdownOptions, new_cmark_parser};
 use crate::site::Site;
 
 /// Words after the backticks of a block that rustdoc takes for Rust.
-const RUST: [&str; 7] = ["", "rust", "no_run", "ignore", "should_panic", "compile_fail", "standalone_crate"];
+const RUST: [&str; 6] = ["rust", "no_run", "ignore", "should_panic", "compile_fail", "standalone_crate"];
 
 type Edits = Vec<(Range<usize>, String)>;
 
-/// The options of the renderer, see `book.toml` in `main`.
+/// Those of the renderer, see `CONFIG` in `main`.
 fn options() -> MarkdownOptions {
     let mut options = MarkdownOptions::default();
     options.smart_punctuation = false;
@@ -63,7 +63,7 @@ pub(crate) fn render(site: &mut Site, text: &str, from: &str, page: &str) -> Str
     apply(text, edits)
 }
 
-/// The text under a heading of level 2, and where it begins, in bytes. `None`: there is no such heading.
+/// The text under a heading of level 2. `None`: there is no such heading.
 pub(crate) fn section<'a>(text: &'a str, title: &str) -> Option<&'a str> {
     let mut start = None;
     for (event, range) in new_cmark_parser(text, &options()).into_offset_iter() {
@@ -112,6 +112,11 @@ fn link(
     to: &str,
     (from, page): (&str, &str),
 ) -> Option<(Range<usize>, String)> {
+    if to.contains("::") {
+        // An item of the crate's documentation, which is not in the book. Its name stays.
+        let name = text[range.clone()].strip_prefix('[')?.split_once("](")?.0;
+        return Some((range, name.to_owned()));
+    }
     let target = site.resolve(from, page, to)?;
     let at = range.start + text[range].rfind(to)?;
     Some((at..at + to.len(), relative(page, &target)))
@@ -135,8 +140,9 @@ fn source(
 ) -> Option<(Range<usize>, String)> {
     let file = text[block.clone()].lines().nth(1)?.strip_prefix("// ")?.split([',', ' ']).next()?;
     let target = site.mention(from, file)?;
+    let is_in_a_list = !text[..block.start].ends_with('\n');
     let link = format!("\n\n*From [`{file}`]({})*\n", relative(page, &target));
-    Some((block.end..block.end, link))
+    (!is_in_a_list).then_some((block.end..block.end, link))
 }
 
 /// Lines such as `# use std::io;`, which a reader does not see.

@@ -4,7 +4,7 @@
 //! as `day1-codec/src/error.rs.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::course::Day;
 
@@ -28,7 +28,6 @@ impl Site {
             let name = &day.name;
             pages.insert(name.clone(), format!("{name}/index.md"));
             pages.insert(format!("{name}/README.md"), format!("{name}/index.md"));
-            pages.insert(format!("{name}/src"), format!("{name}/code.md"));
             pages.insert(format!("{name}/tests"), format!("{name}/suite.md"));
             pages.insert(format!("xtask/labs/day{}.toml", day.number), format!("{name}/labs.md"));
             for file in &day.files {
@@ -41,6 +40,9 @@ impl Site {
                     Some(page) if file.is_same() => page.clone(),
                     _ => format!("{name}/{path}.md"),
                 };
+                for dir in Path::new(path).ancestors().skip(1).filter(|dir| *dir != Path::new("")) {
+                    pages.insert(format!("{name}/{}", dir.display()), format!("{name}/code.md"));
+                }
                 pages.insert(format!("{name}/{path}"), page);
             }
             // Later days have the suite, too.

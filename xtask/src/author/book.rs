@@ -1,6 +1,6 @@
 //! `book`: the course as a site, in `target/book`.
 //!
-//! The work is that of a package of its own, `xtask/book`, so that only who asks for the book compiles mdbook.
+//! The work is that of a package of its own, `xtask/book`, so that a learner does not compile mdbook.
 
 use std::path::Path;
 use std::process::Command;
