@@ -48,15 +48,18 @@ fn collect(root: &Path, folder: &str, files: &mut BTreeMap<String, Option<Html>>
 }
 
 fn parse(html: &str) -> Html {
-    let links = [" href=\"", " src=\""].into_iter().flat_map(|name| values(html, name));
-    let anchors = [" id=\"", " name=\""].into_iter().flat_map(|name| values(html, name));
-    Html { links: links.collect(), anchors: anchors.collect() }
+    let (mut links, mut anchors) = (BTreeSet::new(), BTreeSet::new());
+    // In a text and in code, `<` and `>` are written as `&lt;` and `&gt;`.
+    for tag in html.split('<').skip(1).filter_map(|rest| rest.split('>').next()) {
+        links.extend([" href=\"", " src=\""].into_iter().filter_map(|name| value(tag, name)));
+        anchors.extend([" id=\"", " name=\""].into_iter().filter_map(|name| value(tag, name)));
+    }
+    Html { links, anchors }
 }
 
-/// The values of an attribute. In a text or in code there is no such thing, as a quotation mark is `&quot;` there.
-fn values<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let rest = html.split(name).skip(1);
-    rest.filter_map(|rest| Some(rest.split_once('"')?.0.replace("&amp;", "&")))
+fn value(tag: &str, name: &str) -> Option<String> {
+    let (_, rest) = tag.split_once(name)?;
+    Some(rest.split('"').next()?.replace("&amp;", "&"))
 }
 
 fn is_internal(link: &str) -> bool {

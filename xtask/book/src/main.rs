@@ -155,7 +155,7 @@ fn others(site: &mut Site) -> Result<Vec<Page>> {
         } else {
             let (_, extension) = file.rsplit_once('.').unwrap_or(("", "text"));
             let language = if extension == "rs" { "rust" } else { extension };
-            let text = format!("# {file}\n\n{}", markdown::code(language, &text));
+            let text = format!("# `{file}`\n\n{}", markdown::code(language, &text));
             pages.push(Page::new(format!("{file}.md"), &file, 0, text));
         }
     }

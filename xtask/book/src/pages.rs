@@ -66,17 +66,14 @@ pub(crate) fn list(day: &Day) -> String {
 }
 
 fn code_list(day: &Day, files: &[&File]) -> Page {
-    let mut text =
-        format!("# Day {}: the code\n\nThe files that [the chapter](index.md) is about.", day.number);
-    text.push_str("\n\n| file | | lines | what it is for |\n|---|---|---|---|\n");
+    let mut text = format!("# Day {}: the code\n\nThe files of [the chapter](index.md).\n\n", day.number);
     for file in files {
-        let path = &file.path;
-        let about = first_line(&module_doc(&file.text));
-        _ = writeln!(text, "| [`{path}`]({path}.md) | {} | {} | {about} |", fate(file), lines(file));
+        let (path, about) = (&file.path, summary(&module_doc(&file.text)));
+        _ = writeln!(text, "* [`{path}`]({path}.md): {}, {}. {about}", fate(file), lines(file));
     }
-    let same: Vec<_> = day.files.iter().filter(|file| file.is_same()).collect();
-    if !same.is_empty() {
-        _ = writeln!(text, "\n{} files are the same as the day before.", same.len());
+    let same = day.files.len() - files.len();
+    if same > 0 {
+        _ = writeln!(text, "\n{same} files are the same as the day before.");
     }
     Page::new(format!("{}/code.md", day.name), format!("Day {}: the code", day.number), 0, text)
 }
@@ -87,7 +84,7 @@ fn file_page(day: &Day, file: &File) -> Page {
     let page = format!("{}/{path}.md", day.name);
     let home = relative(&page, &format!("{}/index.md", day.name));
     let mut text =
-        format!("# {path}\n\n[Day {}]({home}): {}, {} lines.\n\n", day.number, fate(file), lines(file));
+        format!("# `{path}`\n\n[Day {}]({home}): {}, {} lines.\n\n", day.number, fate(file), lines(file));
     match &file.before {
         Some(before) if is_worth_a_diff(before, &file.text) => {
             text.push_str("## What changed\n\n");
@@ -100,10 +97,10 @@ fn file_page(day: &Day, file: &File) -> Page {
     Page::new(page, path.strip_prefix("src/").unwrap_or(path), 1, text)
 }
 
-/// A module in one line, for a cell of a table. The brackets around `[`Error`]` are links of rustdoc.
-fn first_line(doc: &str) -> String {
-    let line = doc.lines().next().unwrap_or_default();
-    line.replace("[`", "`").replace("`]", "`").replace('|', "\\|")
+/// The first paragraph of a text in one line. The brackets around `[`Error`]` are links of rustdoc.
+fn summary(doc: &str) -> String {
+    let lines: Vec<&str> = doc.lines().take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").replace("[`", "`").replace("`]", "`")
 }
 
 fn fate(file: &File) -> &'static str {
@@ -144,16 +141,17 @@ fn suite_page(site: &mut Site, day: &Day) -> Page {
     let source = format!("{}/tests/suites/{}/mod.rs", day.name, day.ident());
     let doc = module_doc(&day.suite.shared);
     let mut text = format!("# Day {}: the suite\n\n{}", day.number, render(site, &doc, &source, &page));
-    text.push_str("\n| stage | | tests | minutes |\n|---|---|---|---|\n");
-    for stage in &day.suite.stages {
-        let (name, tests, title) = (&stage.name, stage.tests().count(), first_line(&stage.doc()));
-        let minutes = if stage.functions.is_empty() { String::new() } else { stage.minutes.to_string() };
-        _ = writeln!(text, "| [{name}](suite/{name}.md) | {title} | {tests} | {minutes} |");
-    }
     text.push_str(
-        "\nMinutes are about what a stage takes with `cargo xtask exercise`; without a number, there is ",
+        "\nIts stages, in the order of the work, with about how long each takes as an exercise:\n\n",
     );
-    text.push_str("nothing new to write.\n\n## What the stages share\n\n");
+    for stage in &day.suite.stages {
+        let (name, tests, title) = (&stage.name, stage.tests().count(), summary(&stage.doc()));
+        let is_exercise = !stage.functions.is_empty();
+        let minutes = if is_exercise { format!(", {} minutes", stage.minutes) } else { String::new() };
+        let plural = if tests == 1 { "" } else { "s" };
+        _ = writeln!(text, "* [{name}](suite/{name}.md): {tests} test{plural}{minutes}. {title}");
+    }
+    text.push_str("\n## What the stages share\n\n");
     for item in items(&day.suite.shared) {
         text.push_str(&code("rust", item.text));
     }
@@ -173,9 +171,14 @@ fn stage_page(site: &mut Site, day: &Day, stage: &Stage) -> Page {
         _ = write!(text, "\nIn the chapter: {}.\n", places.join(", "));
     }
     if !stage.functions.is_empty() {
-        let functions: Vec<_> = stage.functions.iter().map(|function| format!("* `{function}`\n")).collect();
-        let list = functions.concat().replace(": ", "`: `");
-        _ = write!(text, "\nWhat it asks for:\n\n{}", render(site, &list, &source, &page));
+        let mut list = String::new();
+        let mut last = "";
+        for (file, name) in stage.functions.iter().filter_map(|function| function.split_once(": ")) {
+            let lead = if file == last { ", ".to_owned() } else { format!("\n* `{file}`: ") };
+            _ = write!(list, "{lead}`{name}`");
+            last = file;
+        }
+        _ = write!(text, "\nWhat it asks for:\n{}\n\n", render(site, &list, &source, &page));
     }
     for item in items(&stage.text) {
         for test in &item.tests {

@@ -175,7 +175,8 @@ fn a_link_to_what_is_not_there_is_found() {
         "../../index.html",
         "mailto:a@b",
     ];
-    let links: String = links.iter().map(|link| format!("<a id=\"here\" href=\"{link}\">")).collect();
+    let links: String =
+        links.iter().map(|link| format!("<a id=\"here\" href=\"{link}\"> href=\"text.html\"")).collect();
     std::fs::write(dir.join("index.html"), "<h1 id=\"top\">").unwrap();
     std::fs::write(dir.join("a/b.html"), links).unwrap();
     std::fs::write(dir.join("a/style.css"), "").unwrap();
