@@ -61,9 +61,16 @@ fn pauses_after_failures_are_shortened_by_chance() {
             registry.request().await;
             failed.elapsed()
         };
-        let pauses = join_all((0..20).map(|_| third_pause()).collect()).await;
-        // Each is from 200 to 400 ms. A pause that is not shortened is never below 400.
-        assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(380)), "{pauses:?}");
+        // Each is from 200 to 400 ms. A pause that is not shortened is never below 400; on a busy machine one that is
+        // shortened may seem longer, so a second look is allowed.
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            pauses = join_all((0..20).map(|_| third_pause()).collect()).await;
+            if pauses.iter().any(|pause| *pause < Duration::from_millis(380)) {
+                return;
+            }
+        }
+        panic!("of 200 pauses none was below 380 ms; the last 20: {pauses:?}");
     });
 }
 
