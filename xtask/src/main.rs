@@ -22,7 +22,7 @@ mod course; // first, as its macros are known only below
 mod author;
 mod learner;
 
-use author::{days, forward, prove, soak};
+use author::{book, days, forward, prove, soak};
 use course::Day;
 use learner::exercise::{self, Part};
 use learner::{check, diff, lab};
@@ -91,6 +91,8 @@ enum Command {
         #[arg(long, requires = "number")]
         answer: bool,
     },
+    /// Make a site of the course, in target/book: chapters, code, diffs, suites and labs
+    Book,
     /// What keeps the course in order; a learner needs none of it
     #[command(subcommand)]
     Author(Author),
@@ -187,6 +189,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Lab { day, number: None, answer: _ } => lab::list(&root, day),
         Command::Lab { day, number: Some(number), answer: true } => lab::answer(&root, day, number),
         Command::Lab { day, number: Some(number), answer: false } => lab::apply(&root, day, number),
+        Command::Book => book::run(&root),
         Command::Author(Author::Days { day }) => days::run(&root, day),
         Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
         Command::Author(Author::Prove { days, exercises, labs, full, steps, write_stages }) => {
