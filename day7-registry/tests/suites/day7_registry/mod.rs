@@ -23,6 +23,8 @@ mod hardening_heartbeat;
 
 mod hardening_discovery;
 
+mod hardening_listing;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
