@@ -27,11 +27,7 @@ type Balanced = BalancedClient<RegistryDiscovery>;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    let result = match cli::parse() {
-        Some(command) => command.run().await,
-        None => story().await,
-    };
-    match result {
+    match cli::run(story()).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => std::process::ExitCode::from(cli::print_error(&error)),
     }
