@@ -2,11 +2,12 @@
 //! hangs, dies, leaves or joins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use day6_loadbalance::{
-    BalanceError, BalancedClient, Discovery, Endpoint, Error, MultiServersDiscovery, Options, SelectMode,
+    BalanceError, BalancedClient as Client, Endpoint, Error, MultiServersDiscovery, Options, SelectMode,
     Server, ServiceMap, service,
 };
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,6 @@ impl Arith {
     }
 }
 
-type Client = BalancedClient<MultiServersDiscovery>;
-
 /// A running server. Dropping it ends it as `kill -9` would: the listener and all connections are closed.
 struct Running {
     endpoint: Endpoint,
@@ -74,11 +73,11 @@ async fn start(name: char) -> anyhow::Result<Running> {
 async fn main() -> anyhow::Result<()> {
     println!("1. Three servers with the same service, and one client that knows them all:\n");
     let (a, b, c) = (start('a').await?, start('b').await?, start('c').await?);
-    let list = [&a, &b, &c].map(|server| server.endpoint.clone());
-    // Weights matter to one of the four modes only: there, a gets five calls of seven.
-    let discovery = MultiServersDiscovery::with_weights(list.iter().cloned().zip([5, 1, 1]));
+    let endpoints = [&a, &b, &c].map(|server| server.endpoint.clone());
+    // Weights matter to one of the modes only: there, a gets five calls of seven.
+    let list = Arc::new(MultiServersDiscovery::with_weights(endpoints.into_iter().zip([5, 1, 1])));
     let options = Options::default().call_timeout(Duration::from_millis(900));
-    let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &options);
+    let client = Client::new(Arc::clone(&list), SelectMode::RoundRobin, &options);
     let sum: i32 = client.call("Arith.sum", &Sum { num1: 2, num2: 3 }).await?;
     println!("\n   Arith.sum(2, 3) = {sum}, and it does not matter which server has added");
 
@@ -86,7 +85,7 @@ async fn main() -> anyhow::Result<()> {
     hang(&client, &list).await?;
     broadcast(&client).await?;
     let survivors = kill(&client, a, [b, c]).await?;
-    leave_and_join(&client, survivors).await?;
+    leave_and_join(&client, &list, survivors).await?;
 
     println!("\nThe end. All lists were written by hand. Tomorrow servers put themselves on the list.");
     Ok(())
@@ -131,11 +130,11 @@ async fn choose(client: &Client) -> anyhow::Result<()> {
 }
 
 /// A server that accepts connections and never answers. It is worse than one that is down: it does not say no.
-async fn hang(client: &Client, list: &[Endpoint]) -> anyhow::Result<()> {
+async fn hang(client: &Client, list: &MultiServersDiscovery) -> anyhow::Result<()> {
     println!("\n3. A server that hangs joins the list. 8 calls at the same time, round robin:\n");
     let hung = TcpListener::bind("127.0.0.1:0").await?;
-    let with_hung = list.iter().cloned().chain([Endpoint::tcp(hung.local_addr()?)]);
-    client.discovery().update(with_hung.collect());
+    let servers = list.get_all();
+    list.update(servers.iter().cloned().chain([Endpoint::tcp(hung.local_addr()?).into()]));
 
     let begin = Instant::now();
     let mut calls = JoinSet::new();
@@ -156,7 +155,7 @@ async fn hang(client: &Client, list: &[Endpoint]) -> anyhow::Result<()> {
         "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer; then the next"
     );
     println!("   one in the list took them. The other calls have not waited for it.");
-    client.discovery().update(list.to_vec());
+    list.update(servers.iter().cloned());
     Ok(())
 }
 
@@ -212,11 +211,15 @@ async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Resu
     Ok(others)
 }
 
-async fn leave_and_join(client: &Client, [b, c]: [Running; 2]) -> anyhow::Result<()> {
+async fn leave_and_join(
+    client: &Client,
+    list: &MultiServersDiscovery,
+    [b, c]: [Running; 2],
+) -> anyhow::Result<()> {
     println!("\n6. The list changes: a and b leave, d joins.\n");
     println!("   {} connections are open", client.connections());
     let d = start('d').await?;
-    client.discovery().update(vec![c.endpoint.clone(), d.endpoint.clone()]);
+    list.update([&c, &d].map(|server| server.endpoint.clone().into()));
     while client.connections() > 1 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -227,7 +230,7 @@ async fn leave_and_join(client: &Client, [b, c]: [Running; 2]) -> anyhow::Result
         "   now {} connections are open. Server b still runs, and has nothing to do.",
         client.connections()
     );
-    client.discovery().update(Vec::new());
+    list.update([]);
     match client.call::<_, char>("Arith.name", &()).await {
         Err(error) => println!("   and when all have left: {error}"),
         Ok(name) => bail!("no server is left, but {name} has answered"),

@@ -9,12 +9,13 @@
 
 mod cli;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use day7_registry::{
     BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
-    RegistryDiscovery, SelectMode, Server, ServiceMap, service,
+    RegistryDiscovery, SelectMode, Server, Servers, ServiceMap, service,
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -22,8 +23,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const LEASE: Duration = Duration::from_secs(1);
-
-type Balanced = BalancedClient<RegistryDiscovery>;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
@@ -45,19 +44,19 @@ async fn story() -> anyhow::Result<()> {
     let b = Member::start("b", &url).await?;
     let c = Member::start("c", &url).await?;
 
-    let discovery = RegistryDiscovery::start(RegistryClient::new(url.parse()?));
+    let list = Arc::new(RegistryDiscovery::start(RegistryClient::new(url.parse()?)));
     let options = Options::default().call_timeout(Duration::from_secs(2));
-    let client = BalancedClient::new(discovery, SelectMode::RoundRobin, &options);
+    let client = BalancedClient::new(Arc::clone(&list), SelectMode::RoundRobin, &options);
 
     calls_spread(&client, [&a, &b, &c]).await?;
     broadcast_and_timeout(&client, [&a, &b, &c]).await?;
-    a_server_dies(&client, &a, &b, c.kill().await).await?;
-    let d = a_server_joins(&client, &url).await?;
-    a_server_leaves(&client, b).await?;
+    a_server_dies(&client, &list, [&a, &b], c.kill().await).await?;
+    let d = a_server_joins(&client, &list, &url).await?;
+    a_server_leaves(&list, b).await?;
     let registry = the_registry_restarts(&client, registry, &url).await?;
 
     println!("\n== The end ==");
-    drop((client, a, d));
+    drop((client, list, a, d));
     registry.abort();
     let left = || metrics.num_alive_tasks() - tasks_before;
     wait_until("all tasks have ended", || left() == 0).await?;
@@ -65,7 +64,7 @@ async fn story() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn calls_spread(client: &Balanced, servers: [&Member; 3]) -> anyhow::Result<()> {
+async fn calls_spread(client: &BalancedClient, servers: [&Member; 3]) -> anyhow::Result<()> {
     for mode in [SelectMode::RoundRobin, SelectMode::Random] {
         println!("\n== 30 calls, {mode} ==");
         let before = servers.map(Member::calls);
@@ -81,7 +80,7 @@ async fn calls_spread(client: &Balanced, servers: [&Member; 3]) -> anyhow::Resul
     Ok(())
 }
 
-async fn broadcast_and_timeout(client: &Balanced, servers: [&Member; 3]) -> anyhow::Result<()> {
+async fn broadcast_and_timeout(client: &BalancedClient, servers: [&Member; 3]) -> anyhow::Result<()> {
     println!("\n== A broadcast ==");
     let before = servers.map(Member::calls);
     let sum: i32 = client.broadcast("Arith.sum", Sum { num1: 20, num2: 22 }).await?;
@@ -102,29 +101,42 @@ async fn broadcast_and_timeout(client: &Balanced, servers: [&Member; 3]) -> anyh
     Ok(())
 }
 
-async fn a_server_dies(client: &Balanced, a: &Member, b: &Member, dead: Endpoint) -> anyhow::Result<()> {
+async fn a_server_dies(
+    client: &BalancedClient,
+    list: &RegistryDiscovery,
+    [a, b]: [&Member; 2],
+    dead: Endpoint,
+) -> anyhow::Result<()> {
     println!("\n== Server c is killed ==");
     wait_until("the client sees that the connection is gone", || client.connections() == 2).await?;
     let before = [a.calls(), b.calls()];
-    let listed = client.discovery().get_all().await?;
-    ensure!(listed.contains(&dead), "the registry cannot know yet");
-    println!("{dead} is still in the list of {}", listed.len());
+    ensure!(has(&list.servers().borrow(), &dead), "the registry cannot know yet");
+    println!("{dead} is still in the list");
     for num1 in 0..30 {
         let _: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
     }
     println!("30 calls, none lost: a took {}, b took {}", a.calls() - before[0], b.calls() - before[1]);
     let started = Instant::now();
-    let mut list = client.discovery().subscribe();
-    wait_for("the lease of c runs out", list.wait_for(|list| !list.contains(&dead))).await??;
+    let mut servers = list.servers();
+    wait_for("the lease of c runs out", servers.wait_for(|servers| !has(servers, &dead))).await??;
     println!("its lease ran out {:.1} s later, and it left the list", started.elapsed().as_secs_f64());
     Ok(())
 }
 
-async fn a_server_joins(client: &Balanced, url: &str) -> anyhow::Result<Member> {
+/// Whether this server is in the list.
+fn has(servers: &Servers, endpoint: &Endpoint) -> bool {
+    servers.list.iter().flat_map(|list| list.iter()).any(|server| server.endpoint == *endpoint)
+}
+
+async fn a_server_joins(
+    client: &BalancedClient,
+    list: &RegistryDiscovery,
+    url: &str,
+) -> anyhow::Result<Member> {
     println!("\n== A new server joins ==");
     let d = Member::start("d", url).await?;
-    let mut list = client.discovery().subscribe();
-    wait_for("the list has d", list.wait_for(|list| list.contains(&d.endpoint))).await??;
+    let mut servers = list.servers();
+    wait_for("the list has d", servers.wait_for(|servers| has(servers, &d.endpoint))).await??;
     for num1 in 0..30 {
         let _: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
     }
@@ -132,7 +144,7 @@ async fn a_server_joins(client: &Balanced, url: &str) -> anyhow::Result<Member> 
     Ok(d)
 }
 
-async fn a_server_leaves(client: &Balanced, b: Member) -> anyhow::Result<()> {
+async fn a_server_leaves(list: &RegistryDiscovery, b: Member) -> anyhow::Result<()> {
     println!("\n== Server b shuts down in an orderly way ==");
     let direct = Client::dial(&b.endpoint, &Options::default()).await?;
     let before = b.calls();
@@ -142,14 +154,14 @@ async fn a_server_leaves(client: &Balanced, b: Member) -> anyhow::Result<()> {
     let (drained, slept) = tokio::join!(b.shut_down(), slow);
     drained?;
     println!("the call in flight on {name} was answered: it slept {} ms", slept?);
-    let mut list = client.discovery().subscribe();
-    wait_for("b leaves the list", list.wait_for(|list| !list.contains(&endpoint))).await??;
+    let mut servers = list.servers();
+    wait_for("b leaves the list", servers.wait_for(|servers| !has(servers, &endpoint))).await??;
     println!("{name} left the list");
     Ok(())
 }
 
 async fn the_registry_restarts(
-    client: &Balanced,
+    client: &BalancedClient,
     registry: JoinHandle<()>,
     url: &str,
 ) -> anyhow::Result<JoinHandle<()>> {

@@ -1,154 +1,127 @@
-//! Discovery: which servers are there, and which of them is next?
+//! Discovery: which servers are there?
 //!
 //! ```text
-//! BalancedClient ── get(mode) ──▶ Discovery ──▶ one endpoint
-//!                ◀── subscribe ──           ──▶ the list, whenever it changes
+//! a list by hand, a registry, DNS ──▶ Discovery ── watch of Servers ──▶ BalancedClient chooses, dials, calls
+//!                                         ▲                                  │
+//!                                         └──────────── refresh ─────────────┘ no server has worked
 //! ```
 //!
-//! Today the list is fixed, or changed by hand. On day 7 it comes from a registry, behind the same trait.
+//! A discovery knows the servers. It does not choose: that is [`select`](crate::balance::select)'s.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
-use crate::balance::select::{SelectMode, Selector};
 use crate::http::endpoint::Endpoint;
 
+/// An error that many may hold.
+type SharedError = Arc<dyn std::error::Error + Send + Sync>;
+
+/// A server, and how much of the load it should get.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Instance {
+    /// Where the server is.
+    pub endpoint: Endpoint,
+    /// Its share of the calls in [`SelectMode::WeightedRoundRobin`](crate::SelectMode::WeightedRoundRobin), compared to the others'. 0 counts as 1: a server
+    /// that should get no calls does not belong into the list.
+    pub weight: u32,
+}
+
+impl Instance {
+    /// A server with the weight 1.
+    pub fn new(endpoint: Endpoint) -> Instance {
+        Instance { endpoint, weight: 1 }
+    }
+
+    /// The same server with this weight.
+    pub fn weight(self, weight: u32) -> Instance {
+        Instance { weight, ..self }
+    }
+}
+
+impl From<Endpoint> for Instance {
+    fn from(endpoint: Endpoint) -> Instance {
+        Instance::new(endpoint)
+    }
+}
+
+/// What is known of the servers.
+#[derive(Clone, Debug, Default)]
+pub struct Servers {
+    /// The servers, which may be none. `None`: not known yet. A list never changes; a new one takes its place.
+    pub list: Option<Arc<[Instance]>>,
+    /// Why the last attempt to learn more has failed. `None` if it has not.
+    pub error: Option<SharedError>,
+    /// How many attempts to learn more have ended, well or not.
+    pub attempts: u64,
+}
+
 /// There is no server to choose.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DiscoveryError {
     /// The list is known, and it is empty.
-    #[error("no servers are available")]
     NoServers,
     /// The list is not known yet, and cannot be had now. If the time of a call is over before the list is
     /// there, the source is [`Error::Timeout`](crate::Error::Timeout).
-    #[error("the list of servers is not available: {0}")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(SharedError),
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DiscoveryError::NoServers => f.write_str("no servers are available"),
+            DiscoveryError::Unavailable(why) => write!(f, "the list of servers is not available: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DiscoveryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            DiscoveryError::NoServers => None,
+            DiscoveryError::Unavailable(why) => Some(&**why),
+        }
+    }
 }
 
 /// Knows the servers of one service.
 ///
-/// # Contract
-/// `get` and `get_all` return without delay while a list is known, however old it is: a call must not wait
-/// for news. An endpoint that `get` returns is in the list that `subscribe` shows at that time.
+/// The simplest way to write one is to own a [`MultiServersDiscovery`](crate::MultiServersDiscovery), and to `update` it:
+///
+/// ```
+/// use day6_loadbalance::{Discovery, MultiServersDiscovery, Servers};
+/// use tokio::sync::watch;
+///
+/// /// Owns a task that looks into a file now and then.
+/// struct FileDiscovery { list: MultiServersDiscovery }
+///
+/// impl Discovery for FileDiscovery {
+///     fn servers(&self) -> watch::Receiver<Servers> {
+///         self.list.servers()
+///     }
+/// }
+/// ```
 pub trait Discovery: Send + Sync + 'static {
-    /// Brings the list up to date from wherever it comes from.
-    ///
-    /// # Errors
-    /// [`DiscoveryError::Unavailable`]; the list stays as it was.
-    fn refresh(&self) -> impl Future<Output = Result<(), DiscoveryError>> + Send;
+    /// What is known, now and as it changes. Every call gives a receiver of the same channel.
+    fn servers(&self) -> watch::Receiver<Servers>;
 
-    /// Replaces the list by hand.
-    fn update(&self, servers: Vec<Endpoint>);
-
-    /// Chooses a server.
-    ///
-    /// # Errors
-    /// [`DiscoveryError`] if there is none.
-    fn get(&self, mode: &SelectMode) -> impl Future<Output = Result<Endpoint, DiscoveryError>> + Send;
-
-    /// All servers, which may be none.
-    ///
-    /// # Errors
-    /// [`DiscoveryError::Unavailable`] if the list is not known.
-    fn get_all(&self) -> impl Future<Output = Result<Arc<[Endpoint]>, DiscoveryError>> + Send;
-
-    /// The list as it changes.
-    fn subscribe(&self) -> watch::Receiver<Arc<[Endpoint]>>;
-}
-
-/// A list of servers that is given, and changed by hand: discovery without a registry.
-pub struct MultiServersDiscovery {
-    /// Held for the choice alone, never across an `await`.
-    selector: Mutex<Selector>,
-    /// As given at the beginning. A server that leaves the list and comes back has its weight again.
-    weights: HashMap<Endpoint, u32>,
-    list: watch::Sender<Arc<[Endpoint]>>,
-}
-
-impl MultiServersDiscovery {
-    /// Knows these servers. An endpoint that is given twice counts once.
-    pub fn new(servers: impl IntoIterator<Item = Endpoint>) -> MultiServersDiscovery {
-        MultiServersDiscovery::with_weights(servers.into_iter().map(|endpoint| (endpoint, 1)))
-    }
-
-    /// Knows these servers, with their weights for [`SelectMode::WeightedRoundRobin`]. A weight of 0 counts
-    /// as 1: a server that should get no calls does not belong into the list.
-    pub fn with_weights(servers: impl IntoIterator<Item = (Endpoint, u32)>) -> MultiServersDiscovery {
-        MultiServersDiscovery::with_rng(servers, StdRng::from_rng(&mut rand::rng()))
-    }
-
-    /// As [`with_weights`](MultiServersDiscovery::with_weights), with your own source of chance. With a
-    /// seeded one, every run makes the same choices.
-    pub fn with_rng(
-        servers: impl IntoIterator<Item = (Endpoint, u32)>,
-        rng: impl Rng + Send + 'static,
-    ) -> MultiServersDiscovery {
-        let servers = without_duplicates(servers);
-        let list = watch::Sender::new(endpoints(&servers));
-        let weights = servers.iter().cloned().collect();
-        MultiServersDiscovery { selector: Mutex::new(Selector::new(servers, rng)), weights, list }
-    }
-
-    fn selector(&self) -> MutexGuard<'_, Selector> {
-        self.selector.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A hint that the list seems old. Returns whether an attempt to learn more is on its way; if so,
+    /// [`Servers::attempts`] grows when it has ended. It does not block, and keeps to the pauses between attempts:
+    /// any number of callers may ask at the same time.
+    fn refresh(&self) -> bool {
+        false
     }
 }
 
-impl Discovery for MultiServersDiscovery {
-    /// Does nothing: this list has no other source.
-    async fn refresh(&self) -> Result<(), DiscoveryError> {
-        Ok(())
+impl<D: Discovery + ?Sized> Discovery for Arc<D> {
+    fn servers(&self) -> watch::Receiver<Servers> {
+        D::servers(self)
     }
 
-    /// Replaces the list. Servers that were given a weight at the beginning have that, others have 1.
-    fn update(&self, servers: Vec<Endpoint>) {
-        let mut selector = self.selector();
-        let servers = servers.into_iter().map(|endpoint| {
-            let weight = self.weights.get(&endpoint).copied().unwrap_or(1);
-            (endpoint, weight)
-        });
-        let servers = without_duplicates(servers);
-        let list = endpoints(&servers);
-        self.list.send_if_modified(|old| {
-            let changed = *old != list;
-            if changed {
-                *old = list;
-                selector.replace(servers);
-            }
-            changed
-        });
+    fn refresh(&self) -> bool {
+        D::refresh(self)
     }
-
-    async fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
-        self.selector().select(mode).ok_or(DiscoveryError::NoServers)
-    }
-
-    async fn get_all(&self) -> Result<Arc<[Endpoint]>, DiscoveryError> {
-        Ok(Arc::clone(&self.list.borrow()))
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Arc<[Endpoint]>> {
-        self.list.subscribe()
-    }
-}
-
-impl fmt::Debug for MultiServersDiscovery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MultiServersDiscovery").field("servers", &*self.list.borrow()).finish_non_exhaustive()
-    }
-}
-
-fn without_duplicates(servers: impl IntoIterator<Item = (Endpoint, u32)>) -> Vec<(Endpoint, u32)> {
-    let mut seen = HashSet::new();
-    servers.into_iter().filter(|(endpoint, _)| seen.insert(endpoint.clone())).collect()
-}
-
-fn endpoints(servers: &[(Endpoint, u32)]) -> Arc<[Endpoint]> {
-    servers.iter().map(|(endpoint, _)| endpoint.clone()).collect()
 }

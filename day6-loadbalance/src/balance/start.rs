@@ -13,10 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::balance::discovery::Discovery;
 use crate::balance::{BalanceError, BalancedClient};
 
-impl<D: Discovery> BalancedClient<D> {
+impl BalancedClient {
     /// Starts a call now, and returns a future of its reply to await later. Choosing and dialing are parts of the
     /// call, so it runs in a task of its own. Its time limit begins here.
     ///

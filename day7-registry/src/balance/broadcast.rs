@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::balance::discovery::{Discovery, DiscoveryError};
+use crate::balance::discovery::{DiscoveryError, Instance};
 use crate::balance::start::finished;
 use crate::balance::{BalanceError, BalancedClient};
 use crate::deadline::deadline;
@@ -27,7 +27,7 @@ pub const MAX_BROADCAST: usize = 64;
 /// place.
 pub const BROADCAST_STEP: Duration = Duration::from_millis(250);
 
-impl<D: Discovery> BalancedClient<D> {
+impl BalancedClient {
     /// Calls a method on every server. All succeed: one of the replies. One fails: its error, at once, and
     /// the other calls are cancelled.
     ///
@@ -72,16 +72,17 @@ impl<D: Discovery> BalancedClient<D> {
         while let Some((index, result)) = broadcast.next().await {
             results[index] = Some(result);
         }
-        Ok(servers.iter().cloned().zip(results.into_iter().flatten()).collect())
+        let endpoints = servers.iter().map(|server| server.endpoint.clone());
+        Ok(endpoints.zip(results.into_iter().flatten()).collect())
     }
 
     async fn start_broadcast<A, R>(
         &self,
         service_method: &str,
         args: A,
-    ) -> Result<Broadcast<D, A, R>, BalanceError> {
+    ) -> Result<Broadcast<A, R>, BalanceError> {
         let deadline = deadline(self.timeout);
-        let servers = self.in_time(deadline, self.shared.discovery.get_all()).await?;
+        let servers = Arc::clone(&self.list(deadline).await?.servers);
         if servers.is_empty() {
             return Err(DiscoveryError::NoServers.into());
         }
@@ -99,9 +100,9 @@ impl<D: Discovery> BalancedClient<D> {
 }
 
 /// A call to every server. Dropping it cancels those in flight.
-struct Broadcast<D, A, R> {
-    client: BalancedClient<D>,
-    servers: Arc<[Endpoint]>,
+struct Broadcast<A, R> {
+    client: BalancedClient,
+    servers: Arc<[Instance]>,
     /// The first server that was not called yet.
     next: usize,
     call: Arc<(String, A)>,
@@ -111,9 +112,8 @@ struct Broadcast<D, A, R> {
     slow: usize,
 }
 
-impl<D, A, R> Broadcast<D, A, R>
+impl<A, R> Broadcast<A, R>
 where
-    D: Discovery,
     A: Serialize + Send + Sync + 'static,
     R: DeserializeOwned + Send + 'static,
 {
@@ -131,7 +131,7 @@ where
     }
 
     fn begin_next(&mut self) {
-        let (index, endpoint) = (self.next, self.servers[self.next].clone());
+        let (index, endpoint) = (self.next, self.servers[self.next].endpoint.clone());
         let (client, call, deadline) = (self.client.clone(), Arc::clone(&self.call), self.deadline);
         self.calls.spawn(async move {
             let called = async {

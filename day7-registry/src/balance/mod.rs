@@ -1,11 +1,11 @@
 //! The balanced client: one name, many servers. GeeRPC calls it `XClient`.
 //!
 //! ```text
-//! call ──▶ Discovery::get(mode) ──▶ pool ──▶ Client::call ──▶ reply, or an error that may have run
-//!               │                     │           │
-//!               │                     │           └─ not sent, or refused? the next server in the list
-//!               │                     └─ cannot be dialed? the next server in the list, and this one has a rest
-//!               └─ no server at all? an error, never silence
+//! call ──▶ candidates ──▶ pool ──▶ Client::call ──▶ reply, or an error that may have run
+//!              │            │           │
+//!              │            │           └─ not sent, or refused? the next candidate
+//!              │            └─ cannot be dialed? the next candidate, and this server has a rest
+//!              └─ no candidate is left? ask the discovery for a newer list, once; then it is an error
 //! ```
 //!
 //! Only a call that surely has not run is tried elsewhere: see [`Error::may_have_run`]. A call that was lost in
@@ -13,21 +13,32 @@
 
 pub mod broadcast;
 pub mod discovery;
+mod failover;
+mod list;
+pub mod multi_servers;
 mod pool;
+mod ring;
 pub mod select;
 pub mod start;
 
+pub use self::pool::Connecting;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::{Discovery, DiscoveryError};
-use crate::balance::pool::Pool;
-use crate::balance::select::SelectMode;
+use crate::balance::failover::Failover;
+use crate::balance::list::{CurrentList, List};
+use crate::balance::pool::{Connector, Pool};
+use crate::balance::select::{SelectMode, Selector};
 use crate::client::Client;
 use crate::client::options::Options;
 use crate::deadline::deadline;
@@ -79,66 +90,95 @@ impl BalanceError {
 ///
 /// Clones are cheap and share the connections. They are closed when the last clone is dropped, and those to
 /// a server also when it leaves the list. A [contract](crate::contract) works over it, as over a [`Client`].
-pub struct BalancedClient<D> {
-    shared: Arc<Shared<D>>,
+#[derive(Clone)]
+pub struct BalancedClient {
+    shared: Arc<Shared>,
     mode: SelectMode,
     timeout: Duration,
     metadata: Arc<Metadata>,
 }
 
-struct Shared<D> {
-    discovery: D,
+/// What all handles share.
+struct Shared {
+    discovery: Arc<dyn Discovery>,
+    list: Arc<CurrentList>,
+    selector: Selector,
     pool: Arc<Pool>,
     _follow_list: AbortOnDropHandle<()>,
 }
 
-impl<D> Clone for BalancedClient<D> {
-    fn clone(&self) -> Self {
-        let BalancedClient { shared, mode, timeout, metadata } = self;
-        BalancedClient {
-            shared: Arc::clone(shared),
-            mode: mode.clone(),
-            timeout: *timeout,
-            metadata: Arc::clone(metadata),
-        }
+impl Shared {
+    fn new(discovery: Arc<dyn Discovery>, options: Options, connector: Arc<Connector>) -> Arc<Shared> {
+        let list = Arc::new(CurrentList::new(discovery.servers()));
+        let selector = Selector::new(StdRng::from_rng(&mut rand::rng()));
+        let pool = Arc::new(Pool::new(Arc::clone(&list), options, connector));
+        let following = Arc::clone(&pool);
+        let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
+        Arc::new(Shared { discovery, list, selector, pool, _follow_list: follow_list })
     }
 }
 
-impl<D: Discovery> BalancedClient<D> {
-    /// A client of the servers that `discovery` knows. Nothing is dialed before the first call.
+impl BalancedClient {
+    /// A client of the servers that `discovery` knows. Nothing is dialed before the first call. To change the list
+    /// later, keep an `Arc` of the discovery.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn new(discovery: D, mode: SelectMode, options: &Options) -> BalancedClient<D> {
-        let pool = Arc::new(Pool::new(discovery.subscribe(), options.clone()));
-        let following = Arc::clone(&pool);
-        let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
-        let shared = Shared { discovery, pool, _follow_list: follow_list };
-        let timeout = options.call_timeout;
-        BalancedClient { shared: Arc::new(shared), mode, timeout, metadata: Arc::default() }
+    pub fn new(discovery: impl Discovery, mode: SelectMode, options: &Options) -> BalancedClient {
+        let dial = |endpoint: Endpoint, options: Options| -> Connecting {
+            Box::pin(async move { Client::dial(&endpoint, &options).await })
+        };
+        let shared = Shared::new(Arc::new(discovery), options.clone(), Arc::new(dial));
+        BalancedClient { shared, mode, timeout: options.call_timeout, metadata: Arc::default() }
+    }
+
+    /// A client of the same servers that dials them with `connect`: TLS, a proxy, a stream in memory. The time limit for
+    /// connecting holds for it, too. It begins without connections.
+    ///
+    /// ```
+    /// use day7_registry::{BalancedClient, Client, MultiServersDiscovery, Options, SelectMode, Server};
+    ///
+    /// # async fn example(server: Server) -> anyhow::Result<()> {
+    /// let servers = MultiServersDiscovery::new(["tcp@a:1".parse()?, "tcp@b:1".parse()?]);
+    /// let client = BalancedClient::new(servers, SelectMode::Random, &Options::default());
+    /// // Both are one server in this process, over a stream in memory.
+    /// let client = client.with_connector(move |_endpoint, options| {
+    ///     let server = server.clone();
+    ///     Box::pin(async move {
+    ///         let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    ///         tokio::spawn(async move { server.serve_connection(theirs).await });
+    ///         Client::handshake(ours, &options).await
+    ///     })
+    /// });
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn with_connector(
+        self,
+        connect: impl Fn(Endpoint, Options) -> Connecting + Send + Sync + 'static,
+    ) -> BalancedClient {
+        let (discovery, options) = (Arc::clone(&self.shared.discovery), self.shared.pool.options().clone());
+        BalancedClient { shared: Shared::new(discovery, options, Arc::new(connect)), ..self }
     }
 
     /// The same client and connections, with another select mode.
-    pub fn with_mode(&self, mode: SelectMode) -> BalancedClient<D> {
+    pub fn with_mode(&self, mode: SelectMode) -> BalancedClient {
         BalancedClient { mode, ..self.clone() }
     }
 
     /// The same client and connections, with another time limit for its calls.
-    pub fn with_timeout(&self, timeout: Duration) -> BalancedClient<D> {
+    pub fn with_timeout(&self, timeout: Duration) -> BalancedClient {
         BalancedClient { timeout, ..self.clone() }
     }
 
     /// The same client and connections, with one more entry in the metadata of its calls: see
     /// [`Client::with_metadata`].
-    pub fn with_metadata(&self, key: impl Into<String>, value: impl Into<String>) -> BalancedClient<D> {
+    pub fn with_metadata(&self, key: impl Into<String>, value: impl Into<String>) -> BalancedClient {
         let mut client = self.clone();
         Arc::make_mut(&mut client.metadata).insert(key.into(), value.into());
         client
-    }
-
-    /// Where the servers come from.
-    pub fn discovery(&self) -> &D {
-        &self.shared.discovery
     }
 
     /// How many connections are open.
@@ -159,69 +199,42 @@ impl<D: Discovery> BalancedClient<D> {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let mut first = self.in_time(deadline, self.shared.discovery.get(&self.mode)).await?;
-        let mut attempts = 1;
+        let mut servers = Failover::new(self, self.list(deadline).await?, deadline);
+        let mut attempts = 0;
         loop {
-            let (endpoint, client) = self.connect(first, deadline).await?;
+            let (endpoint, client) = servers.next().await?;
             let source = match self.call_on(&client, deadline, service_method, args).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            attempts += 1;
             if source.may_have_run() || attempts == MAX_ATTEMPTS {
                 return Err(BalanceError::Call { endpoint, source });
             }
-            attempts += 1;
-            // The next one; with one server, the same once more: it may be back.
-            let candidates = self.candidates(&endpoint, deadline).await?;
-            first = candidates.into_iter().find(|server| *server != endpoint).unwrap_or(endpoint);
+            servers.note_refused(endpoint);
         }
     }
 
-    /// Connects to `first` or, if it cannot be dialed, to the next candidate that can.
-    async fn connect(&self, first: Endpoint, deadline: Instant) -> Result<(Endpoint, Client), BalanceError> {
-        if let Some(client) = self.shared.pool.ready(&first) {
-            return Ok((first, client));
+    /// The list that is known. If none is, waits for the end of the next attempt to learn it, but not longer than the
+    /// call may take.
+    async fn list(&self, deadline: Instant) -> Result<Arc<List>, DiscoveryError> {
+        if let Some(list) = self.shared.list.get() {
+            return Ok(list);
         }
-        self.shared.pool.retry(&first);
-        let candidates = self.candidates(&first, deadline).await?;
-        let mut left = candidates.len();
-        let mut failed = None;
-        for endpoint in candidates {
-            // Out of time: the error belongs to the server that took the time, and no other may be called.
-            if failed.is_some() && Instant::now() >= deadline {
-                break;
-            }
-            match self.dial(&endpoint, attempt_deadline(deadline, left)).await {
-                Ok(client) => return Ok((endpoint, client)),
-                Err(error) => failed = Some(error),
-            }
-            left -= 1;
-        }
-        Err(failed.unwrap_or(DiscoveryError::NoServers.into()))
-    }
-
-    /// This server, then the others: those behind it in the list, and those in front of it. The servers that the
-    /// pool leaves alone come last, so they are dialed only if no other server can be.
-    async fn candidates(&self, first: &Endpoint, deadline: Instant) -> Result<Vec<Endpoint>, DiscoveryError> {
-        let servers = self.in_time(deadline, self.shared.discovery.get_all()).await?;
-        let start = servers.iter().position(|server| server == first).unwrap_or(0);
-        let around = servers.iter().cycle().skip(start).take(servers.len());
-        let others = around.filter(|server| *server != first);
-        let mut candidates: Vec<_> = std::iter::once(first).chain(others).cloned().collect();
-        candidates.sort_by_cached_key(|server| self.shared.pool.leaves_alone(server));
-        Ok(candidates)
-    }
-
-    /// Waits for the discovery, but not longer than the call may take. Out of time is
-    /// [`DiscoveryError::Unavailable`], with [`Error::Timeout`] as its source.
-    async fn in_time<T>(
-        &self,
-        deadline: Instant,
-        answer: impl Future<Output = Result<T, DiscoveryError>>,
-    ) -> Result<T, DiscoveryError> {
-        let after = self.timeout;
-        let too_late = || DiscoveryError::Unavailable(Box::new(Error::Timeout { what: "choosing", after }));
-        timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(too_late()))
+        let mut servers = self.shared.list.watch();
+        let attempts = servers.borrow().attempts;
+        self.shared.discovery.refresh();
+        let known = servers.wait_for(|servers| {
+            servers.list.is_some() || (servers.error.is_some() && servers.attempts > attempts)
+        });
+        let error = match timeout_at(deadline, known).await {
+            Ok(Ok(servers)) => servers.error.clone(),
+            Ok(Err(gone)) => Some(Arc::new(gone) as _),
+            Err(_) => None,
+        };
+        let too_late = || Arc::new(Error::Timeout { what: "choosing", after: self.timeout }) as _;
+        let list = self.shared.list.get();
+        list.ok_or_else(|| DiscoveryError::Unavailable(error.unwrap_or_else(too_late)))
     }
 
     /// The connection to one server.
@@ -258,7 +271,19 @@ impl<D: Discovery> BalancedClient<D> {
     }
 }
 
-impl<D: Discovery> Caller for BalancedClient<D> {
+impl fmt::Debug for BalancedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BalancedClient { mode, timeout, .. } = self;
+        let connections = self.connections();
+        f.debug_struct("BalancedClient")
+            .field("mode", mode)
+            .field("timeout", timeout)
+            .field("connections", &connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Caller for BalancedClient {
     type Error = BalanceError;
 
     async fn call<A, R>(&self, method: &str, args: &A) -> Result<R, BalanceError>
@@ -268,12 +293,4 @@ impl<D: Discovery> Caller for BalancedClient<D> {
     {
         BalancedClient::call(self, method, args).await
     }
-}
-
-/// When to turn to the next server. A hung one may have a part of the time that is left: with three servers
-/// left or more it is a third, with two a half, and the last has all of it (README, Limits). Its dialing goes
-/// on beside the call, for the calls that come next.
-fn attempt_deadline(deadline: Instant, servers_left: usize) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / servers_left.clamp(1, 3) as u32
 }

@@ -10,20 +10,24 @@
 //! has its own entry; dialing happens in a task that the entry owns, and the lock is held only to look at
 //! the table.
 //!
-//! A server that cannot be dialed is left alone for a while: calls prefer other servers. When its rest is over, it is
-//! dialed beside the calls, and they use it again when its connection is there.
+//! A server that cannot be dialed, or that has fallen silent, is left alone for a while: calls prefer other servers. When
+//! its rest is over, it is dialed beside the calls, and they use it again when its connection is there.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rand::RngExt;
+use rand::seq::index::sample;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::balance::list::CurrentList;
 use crate::client::Client;
 use crate::client::options::Options;
+use crate::deadline::limit;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
 
@@ -32,21 +36,35 @@ const FIRST_REST: Duration = Duration::from_millis(100);
 /// The longest time that a server is left alone.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
+/// The future that a connector returns: a connection, with its handshake done.
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Client, Error>> + Send>>;
+
+/// How a server is dialed.
+pub(super) type Connector = dyn Fn(Endpoint, Options) -> Connecting + Send + Sync;
+
 /// The connections of one [`BalancedClient`](crate::BalancedClient).
-pub(crate) struct Pool {
+pub(super) struct Pool {
+    connector: Arc<Connector>,
     options: Options,
-    servers: watch::Receiver<Arc<[Endpoint]>>,
-    entries: Mutex<HashMap<Endpoint, Entry>>,
+    list: Arc<CurrentList>,
+    table: Mutex<Table>,
 }
 
-/// An entry that leaves the table stops its dialing. Its connection ends with the last call that uses it.
+#[derive(Default)]
+struct Table {
+    entries: HashMap<Endpoint, Entry>,
+    /// The connections of the entries that are ready, in any order.
+    connected: Vec<(Endpoint, Client)>,
+}
+
+/// An entry that leaves the table stops its task. Its connection ends with the last call that uses it.
 struct Entry {
     state: watch::Receiver<State>,
     /// How many attempts in a row had failed before this one.
     failures: u32,
     /// A call has stopped waiting for this attempt.
     is_slow: bool,
-    _dialing: AbortOnDropHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 #[derive(Clone)]
@@ -57,21 +75,6 @@ enum State {
 }
 
 impl Entry {
-    fn dial(endpoint: Endpoint, options: Options, failures: u32) -> Entry {
-        let (sender, state) = watch::channel(State::Dialing);
-        let dialing = tokio::spawn(async move {
-            let state = match Client::dial(&endpoint, &options).await {
-                Ok(client) => State::Ready(client),
-                Err(error) => {
-                    State::Failed { error: Arc::new(error), rest_until: Instant::now() + rest(failures) }
-                }
-            };
-            // Perhaps no caller waits any more; the next call will find the connection.
-            sender.send_replace(state);
-        });
-        Entry { state, failures, is_slow: false, _dialing: AbortOnDropHandle::new(dialing) }
-    }
-
     /// Whether a call can use this entry, at once or after waiting for it.
     fn is_usable(&self) -> bool {
         match &*self.state.borrow() {
@@ -115,8 +118,8 @@ fn rest(failures: u32) -> Duration {
 }
 
 impl Pool {
-    pub(crate) fn new(servers: watch::Receiver<Arc<[Endpoint]>>, options: Options) -> Pool {
-        Pool { options, servers, entries: Mutex::default() }
+    pub(super) fn new(list: Arc<CurrentList>, options: Options, connector: Arc<Connector>) -> Pool {
+        Pool { connector, options, list, table: Mutex::default() }
     }
 
     /// The connection to a server: the one that is there, or a new one. Any number of callers that come
@@ -126,12 +129,12 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
+    pub(super) async fn connect(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
         let mut state = {
-            let mut entries = self.lock();
-            match entries.get(endpoint).filter(|entry| entry.is_usable()) {
+            let mut table = self.lock();
+            match table.entries.get(endpoint).filter(|entry| entry.is_usable()) {
                 Some(entry) => entry.state.clone(),
-                None => self.begin(&mut entries, endpoint)?,
+                None => self.begin(&mut table, endpoint)?,
             }
         };
         let state = state.wait_for(|state| !matches!(state, State::Dialing)).await;
@@ -145,64 +148,141 @@ impl Pool {
     /// Begins an attempt, with the lock held: so a server that is removed from the list right now is either not
     /// added here, or removed again by `follow_list`.
     fn begin(
-        &self,
-        entries: &mut HashMap<Endpoint, Entry>,
+        self: &Arc<Self>,
+        table: &mut Table,
         endpoint: &Endpoint,
     ) -> Result<watch::Receiver<State>, Arc<Error>> {
-        if !self.servers.borrow().contains(endpoint) {
+        if !self.list.contains(endpoint) {
             return Err(removed());
         }
-        let failed = entries.get(endpoint).filter(|entry| entry.rest_until().is_some());
+        let before = table.entries.remove(endpoint);
+        let failed = before.as_ref().filter(|entry| entry.rest_until().is_some());
         let failures = failed.map_or(0, |entry| entry.failures.saturating_add(1));
-        let entry = Entry::dial(endpoint.clone(), self.options.clone(), failures);
-        let state = entry.state.clone();
-        entries.insert(endpoint.clone(), entry);
+        if before.is_some() {
+            table.connected.retain(|(connected, _)| connected != endpoint);
+        }
+        let (sender, state) = watch::channel(State::Dialing);
+        let attempt =
+            Attempt { pool: Arc::downgrade(self), endpoint: endpoint.clone(), failures, state: sender };
+        let dialing = attempt.run(Arc::clone(&self.connector), self.options.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(dialing));
+        let entry = Entry { state: state.clone(), failures, is_slow: false, _task: task };
+        table.entries.insert(endpoint.clone(), entry);
         Ok(state)
     }
 
     /// The connection to a server, if it is there.
-    pub(crate) fn ready(&self, endpoint: &Endpoint) -> Option<Client> {
-        self.lock().get(endpoint).and_then(Entry::ready)
+    pub(super) fn ready(&self, endpoint: &Endpoint) -> Option<Client> {
+        self.lock().entries.get(endpoint).and_then(Entry::ready)
+    }
+
+    /// Of two connected servers by chance, the one with fewer calls in flight. Not one that was tried.
+    pub(super) fn less_loaded(&self, was_tried: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
+        let table = self.lock();
+        let connected = &table.connected;
+        let two = sample(&mut rand::rng(), connected.len(), connected.len().min(2));
+        let two = two.into_iter().map(|index| &connected[index]);
+        let usable = two.filter(|(endpoint, client)| client.is_available() && !was_tried(endpoint));
+        usable.min_by_key(|(_, client)| client.in_flight()).cloned()
     }
 
     /// Whether calls should prefer other servers.
-    pub(crate) fn leaves_alone(&self, endpoint: &Endpoint) -> bool {
-        self.lock().get(endpoint).is_some_and(Entry::is_left_alone)
+    pub(super) fn leaves_alone(&self, endpoint: &Endpoint) -> bool {
+        self.lock().entries.get(endpoint).is_some_and(Entry::is_left_alone)
     }
 
-    /// Begins the next attempt beside the calls, if the rest of a server that has failed is over.
-    pub(crate) fn retry(&self, endpoint: &Endpoint) {
-        let mut entries = self.lock();
-        let rest_until = entries.get(endpoint).and_then(Entry::rest_until);
-        if rest_until.is_some_and(|rest_until| Instant::now() >= rest_until) {
-            self.begin(&mut entries, endpoint).ok(); // not in the list any more? Then there is nothing to do
+    /// Begins an attempt beside the calls, if the server has no connection and does not rest.
+    pub(super) fn dial_beside(self: &Arc<Self>, endpoint: &Endpoint) {
+        let mut table = self.lock();
+        let rests = |entry: &Entry| entry.rest_until().is_some_and(|rest_until| Instant::now() < rest_until);
+        if !table.entries.get(endpoint).is_some_and(|entry| entry.is_usable() || rests(entry)) {
+            self.begin(&mut table, endpoint).ok(); // not in the list any more? Then there is nothing to do
         }
     }
 
     /// Notes that a call has stopped waiting for the attempt that is going on.
-    pub(crate) fn note_slow(&self, endpoint: &Endpoint) {
-        if let Some(entry) = self.lock().get_mut(endpoint) {
+    pub(super) fn note_slow(&self, endpoint: &Endpoint) {
+        if let Some(entry) = self.lock().entries.get_mut(endpoint) {
             entry.is_slow = true;
         }
     }
 
     /// Closes the connections to servers that are not in the list any more, whenever it changes. Calls in
     /// flight on them still get their replies.
-    pub(crate) async fn follow_list(&self) {
-        let mut servers = self.servers.clone();
+    pub(super) async fn follow_list(&self) {
+        let mut servers = self.list.watch();
         while servers.changed().await.is_ok() {
-            let listed: std::collections::HashSet<_> = servers.borrow_and_update().iter().cloned().collect();
-            self.lock().retain(|endpoint, _| listed.contains(endpoint));
+            let Some(list) = self.list.get() else { continue };
+            let mut table = self.lock();
+            table.entries.retain(|endpoint, _| list.position(endpoint).is_some());
+            table.connected.retain(|(endpoint, _)| list.position(endpoint).is_some());
         }
     }
 
     /// How many connections are open.
-    pub(crate) fn open(&self) -> usize {
-        self.lock().values().filter_map(Entry::ready).count()
+    pub(super) fn open(&self) -> usize {
+        self.lock().entries.values().filter_map(Entry::ready).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the task of an entry needs. It does not keep the pool alive.
+struct Attempt {
+    pool: Weak<Pool>,
+    endpoint: Endpoint,
+    failures: u32,
+    state: watch::Sender<State>,
+}
+
+impl Attempt {
+    /// Dials the server, and then waits for the end of the connection.
+    async fn run(self, connector: Arc<Connector>, options: Options) {
+        let endpoint = self.endpoint.clone();
+        let connecting =
+            limit("connecting", options.connect_timeout, async move { connector(endpoint, options).await });
+        match connecting.await {
+            Ok(client) => {
+                self.connected(&client);
+                let reason = client.closed().await;
+                self.closed(reason);
+            }
+            Err(error) => self.failed(Arc::new(error)),
+        }
+    }
+
+    fn connected(&self, client: &Client) {
+        if let Some(pool) = self.pool.upgrade() {
+            let mut table = pool.lock();
+            let entry = table.entries.get(&self.endpoint);
+            // If not, the server has left the list in this moment.
+            if entry.is_some_and(|entry| entry.state.same_channel(&self.state.subscribe())) {
+                table.connected.push((self.endpoint.clone(), client.clone()));
+            }
+        }
+        // Perhaps no caller waits any more; the next call will find the connection.
+        self.state.send_replace(State::Ready(client.clone()));
+    }
+
+    fn closed(&self, reason: Arc<Error>) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.lock().connected.retain(|(_, client)| client.is_available());
+        }
+        // A server that was silent for too long is as good as one that cannot be dialed.
+        if matches!(*reason, Error::Timeout { .. }) {
+            self.failed(reason);
+        }
+    }
+
+    fn failed(&self, error: Arc<Error>) {
+        let rest_until = Instant::now() + rest(self.failures);
+        self.state.send_replace(State::Failed { error, rest_until });
     }
 }
 

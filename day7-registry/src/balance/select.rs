@@ -5,14 +5,21 @@
 //! RoundRobin           a b c a b c a …      every server the same share
 //! WeightedRoundRobin   a a b a c a a …      a:5 b:1 c:1, and never in clumps
 //! ConsistentHash(key)  the same key, the same server; a server that leaves takes only its own keys along
+//! LeastLoaded          two by chance, and of these the one with fewer calls in flight
 //! ```
+//!
+//! A [`Selector`] knows where each mode stands. It gives the servers of a call in order: the first one, and then those
+//! to fail over to.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::{Rng, RngExt};
 
+use crate::balance::list::List;
 use crate::http::endpoint::Endpoint;
 
 /// How a server is chosen for a call.
@@ -30,12 +37,16 @@ pub enum SelectMode {
     /// choose the same server. In its text, `consistent-hash:KEY`, the key may have any characters, but there
     /// must be one.
     ConsistentHash(Arc<str>),
+    /// Of two connected servers by chance, the one with fewer calls of this client in flight: good for servers that are
+    /// not equally fast.
+    LeastLoaded,
 }
 
 /// The text is no select mode. Its `Display` says what was given and what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown select mode {0:?}: expected random, round-robin, weighted-round-robin or consistent-hash:KEY"
+    "unknown select mode {0:?}: expected random, round-robin, weighted-round-robin, least-loaded or \
+     consistent-hash:KEY"
 )]
 pub struct UnknownSelectMode(pub String);
 
@@ -47,6 +58,7 @@ impl FromStr for SelectMode {
             ("random", _) => Ok(SelectMode::Random),
             ("round-robin", _) => Ok(SelectMode::RoundRobin),
             ("weighted-round-robin", _) => Ok(SelectMode::WeightedRoundRobin),
+            ("least-loaded", _) => Ok(SelectMode::LeastLoaded),
             (_, Some(key)) if !key.is_empty() => Ok(SelectMode::ConsistentHash(key.into())),
             _ => Err(UnknownSelectMode(text.to_owned())),
         }
@@ -59,112 +71,187 @@ impl fmt::Display for SelectMode {
             SelectMode::Random => f.write_str("random"),
             SelectMode::RoundRobin => f.write_str("round-robin"),
             SelectMode::WeightedRoundRobin => f.write_str("weighted-round-robin"),
+            SelectMode::LeastLoaded => f.write_str("least-loaded"),
             SelectMode::ConsistentHash(key) => write!(f, "consistent-hash:{key}"),
         }
     }
 }
 
-/// How many points each server has on the ring of [`SelectMode::ConsistentHash`]. With 100 the largest share
-/// is some 1.3 times the smallest of five servers, and 1.6 times that of fifty. With one point it would be
-/// ten times the smallest and more.
-const RING_POINTS: u32 = 100;
-
-/// A list of servers, and where each mode stands in it.
-pub(crate) struct Selector {
-    servers: Vec<Weighted>,
-    /// The next turn of round robin.
-    turn: usize,
-    /// `(point, server)`, sorted. Made when it is first needed.
-    ring: Option<Vec<(u64, usize)>>,
-    rng: Box<dyn Rng + Send>,
+/// Where each mode stands.
+pub(super) struct Selector {
+    /// Held for one choice, never across an `await`.
+    turns: Mutex<Turns>,
 }
 
-struct Weighted {
-    endpoint: Endpoint,
-    weight: i64,
-    /// How much this server is owed; see [`Selector::weighted`].
-    credit: i64,
+struct Turns {
+    rng: Box<dyn Rng + Send>,
+    /// The next turn of round robin.
+    next: usize,
+    by_weight: ByWeight,
 }
 
 impl Selector {
-    pub(crate) fn new(servers: Vec<(Endpoint, u32)>, rng: impl Rng + Send + 'static) -> Selector {
-        let mut selector = Selector { servers: Vec::new(), turn: 0, ring: None, rng: Box::new(rng) };
-        // Many clients start at the same time. If all began with the first server, it would get a wave. The
-        // number is any, as the list may still be empty; each choice brings it into range.
-        selector.turn = selector.rng.random_range(0..usize::MAX);
-        selector.replace(servers);
-        selector
+    pub(super) fn new(mut rng: impl Rng + Send + 'static) -> Selector {
+        // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
+        // any, as the list may not be known yet; each choice brings it into range.
+        let next = rng.random_range(0..usize::MAX);
+        Selector { turns: Mutex::new(Turns { rng: Box::new(rng), next, by_weight: ByWeight::default() }) }
     }
 
-    /// Takes over a new list. Credits start afresh; round robin goes on where it was.
-    pub(crate) fn replace(&mut self, servers: Vec<(Endpoint, u32)>) {
-        let weighted =
-            |(endpoint, weight): (_, u32)| Weighted { endpoint, weight: weight.max(1).into(), credit: 0 };
-        self.servers = servers.into_iter().map(weighted).collect();
-        self.ring = None;
+    /// The servers of one call.
+    pub(super) fn candidates<'a>(&'a self, mode: &'a SelectMode, list: Arc<List>) -> Candidates<'a> {
+        Candidates { selector: self, mode, list, tried: HashSet::new(), owners: 0 }
     }
 
-    /// Chooses a server; `None` if there are none.
-    pub(crate) fn select(&mut self, mode: &SelectMode) -> Option<Endpoint> {
-        if self.servers.is_empty() {
-            return None;
-        }
-        let chosen = match mode {
-            SelectMode::Random => self.rng.random_range(0..self.servers.len()),
-            SelectMode::RoundRobin => {
-                // The list may have shrunk since the last turn.
-                let chosen = self.turn % self.servers.len();
-                self.turn = chosen + 1;
-                chosen
-            }
-            SelectMode::WeightedRoundRobin => self.weighted(),
-            SelectMode::ConsistentHash(key) => self.on_ring(key),
-        };
-        Some(self.servers[chosen].endpoint.clone())
-    }
-
-    /// Smooth weighted round robin, as nginx does it: everyone earns its weight, the richest is chosen and
-    /// pays what all earned together. Over a full round, each is chosen as often as its weight says.
-    fn weighted(&mut self) -> usize {
-        let mut total = 0;
-        let mut richest = 0;
-        for index in 0..self.servers.len() {
-            let server = &mut self.servers[index];
-            server.credit += server.weight;
-            total += server.weight;
-            if self.servers[index].credit > self.servers[richest].credit {
-                richest = index;
-            }
-        }
-        self.servers[richest].credit -= total;
-        richest
-    }
-
-    /// The server with the first point at or after the key's own, around the ring: exactly as in the README of
-    /// day 6, The wire.
-    fn on_ring(&mut self, key: &str) -> usize {
-        let servers = &self.servers;
-        let ring = self.ring.get_or_insert_with(|| {
-            let points = servers.iter().enumerate().flat_map(|(index, server)| {
-                let name = server.endpoint.to_string();
-                (0..RING_POINTS).map(move |point| (hash(&format!("{name}#{point}")), index))
-            });
-            let mut ring: Vec<_> = points.collect();
-            ring.sort_unstable();
-            ring
-        });
-        let key = hash(key);
-        let after = ring.partition_point(|(point, _)| *point < key);
-        ring[after % ring.len()].1
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// FNV-1a with a final mix, exactly as in the README of day 6, The wire. All clients must agree on it, in all
-/// versions; the standard library's hashers make no such promise.
-fn hash(text: &str) -> u64 {
-    let fnv = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    // FNV's upper bits hardly change with the last bytes, and the ring is sorted by the upper bits.
-    (fnv ^ (fnv >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd)
+/// The servers of one call, each once. The mode chooses each of them, among those that were not tried.
+pub(super) struct Candidates<'a> {
+    selector: &'a Selector,
+    mode: &'a SelectMode,
+    list: Arc<List>,
+    /// Positions in the list.
+    tried: HashSet<usize>,
+    /// How many owners of the key were looked at.
+    owners: usize,
+}
+
+impl Candidates<'_> {
+    pub(super) fn list(&self) -> &Arc<List> {
+        &self.list
+    }
+
+    /// Goes on with a newer list: with those of its servers that were not tried.
+    pub(super) fn renew(&mut self, list: Arc<List>) {
+        let tried = self.tried.iter().filter_map(|tried| list.position(&self.list.servers[*tried].endpoint));
+        *self = Candidates { tried: tried.collect(), list: Arc::clone(&list), owners: 0, ..*self };
+    }
+
+    /// How many were not tried.
+    pub(super) fn left(&self) -> usize {
+        self.list.servers.len().saturating_sub(self.tried.len())
+    }
+
+    /// Any server of the list, tried or not; `None` if it has none.
+    pub(super) fn any(&self) -> Option<&Endpoint> {
+        let servers = &self.list.servers;
+        let at = || self.selector.turns().rng.random_range(0..servers.len());
+        (!servers.is_empty()).then(|| &servers[at()].endpoint)
+    }
+
+    pub(super) fn was_tried(&self, endpoint: &Endpoint) -> bool {
+        self.list.position(endpoint).is_some_and(|position| self.tried.contains(&position))
+    }
+
+    /// Notes that a server is tried that was not chosen here.
+    pub(super) fn note_tried(&mut self, endpoint: &Endpoint) {
+        self.tried.extend(self.list.position(endpoint));
+    }
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = Endpoint;
+
+    fn next(&mut self) -> Option<Endpoint> {
+        let Candidates { list, tried, owners, .. } = self;
+        if tried.len() >= list.servers.len() {
+            return None;
+        }
+        let chosen = if let SelectMode::ConsistentHash(key) = self.mode {
+            let mut behind = list.ring().owners(key).enumerate().skip(*owners);
+            let (passed, owner) = behind.find(|(_, owner)| !tried.contains(owner))?;
+            *owners = passed + 1;
+            owner
+        } else {
+            self.selector.turns().choose(self.mode, list, tried)
+        };
+        tried.insert(chosen);
+        Some(list.servers[chosen].endpoint.clone())
+    }
+}
+
+impl Turns {
+    /// Chooses a position in the list that is not one of those that were tried. There is one.
+    fn choose(&mut self, mode: &SelectMode, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
+        let servers = list.servers.len();
+        match mode {
+            SelectMode::WeightedRoundRobin => self.by_weight.choose(list, tried, &mut self.rng),
+            SelectMode::RoundRobin => loop {
+                // The list may have shrunk since the last turn.
+                let chosen = self.next % servers;
+                self.next = chosen + 1;
+                if !tried.contains(&chosen) {
+                    break chosen;
+                }
+            },
+            _ => loop {
+                let chosen = self.rng.random_range(0..servers);
+                if !tried.contains(&chosen) {
+                    break chosen;
+                }
+            },
+        }
+    }
+}
+
+/// One round: in it, each server has as many turns as its weight says.
+const ROUND: u64 = 1 << 32;
+
+/// When each server has its next turn. The turns of one server are evenly spaced, and begin anywhere.
+///
+/// ```text
+/// a:4  ──a─────a─────a─────a──│──a─────a─────a─────a──│─
+/// b:2  ─────b───────────b─────│─────b───────────b─────│─      the next mark is the next turn: a b a a b a
+///      └───────── ROUND ──────┘
+/// ```
+#[derive(Default)]
+struct ByWeight {
+    /// `(when, position in the list)`, the earliest first.
+    turns: BinaryHeap<Reverse<(u64, usize)>>,
+    /// The list that the positions are of.
+    list: Option<Arc<List>>,
+}
+
+impl ByWeight {
+    fn choose(&mut self, list: &Arc<List>, tried: &HashSet<usize>, rng: &mut dyn Rng) -> usize {
+        if !self.list.as_ref().is_some_and(|known| Arc::ptr_eq(known, list)) {
+            self.follow(list, rng);
+        }
+        let mut skipped = Vec::new();
+        loop {
+            let Reverse((turn, position)) = self.turns.pop().expect("a turn for each server of the list");
+            if tried.contains(&position) {
+                skipped.push(Reverse((turn, position)));
+                continue;
+            }
+            self.turns.push(Reverse((turn + period(list, position), position)));
+            self.turns.extend(skipped);
+            return position;
+        }
+    }
+
+    /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
+    fn follow(&mut self, list: &Arc<List>, rng: &mut dyn Rng) {
+        let now = self.turns.peek().map_or(0, |Reverse((turn, _))| *turn);
+        let old = self.list.replace(Arc::clone(list));
+        let old = old.iter().flat_map(|old| {
+            self.turns.iter().map(|Reverse((turn, position))| (&old.servers[*position].endpoint, *turn))
+        });
+        let old: HashMap<_, _> = old.collect();
+        let turns = list.servers.iter().enumerate().map(|(position, server)| {
+            let period = period(list, position);
+            let begin = || now + rng.random_range(0..period);
+            let turn = old.get(&server.endpoint).map_or_else(begin, |turn| (*turn).min(now + period));
+            Reverse((turn, position))
+        });
+        self.turns = turns.collect();
+    }
+}
+
+/// The time between two turns of a server.
+fn period(list: &List, position: usize) -> u64 {
+    ROUND / u64::from(list.servers[position].weight.max(1))
 }

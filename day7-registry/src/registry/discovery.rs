@@ -18,7 +18,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::balance::discovery::{Discovery, DiscoveryError, MultiServersDiscovery};
+use crate::balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
+use crate::balance::multi_servers::MultiServersDiscovery;
 use crate::balance::select::SelectMode;
 use crate::http::endpoint::Endpoint;
 use crate::registry::DEFAULT_LEASE;
@@ -94,7 +95,8 @@ impl RegistryDiscovery {
         list: MultiServersDiscovery,
         interval: Option<Duration>,
     ) -> RegistryDiscovery {
-        let has_list = !list.subscribe().borrow().is_empty();
+        let has_list = !list.get_all().is_empty();
+        let list = if has_list { list } else { MultiServersDiscovery::unknown() };
         let progress = watch::Sender::new(Progress { has_list, ..Progress::default() });
         let shared = Arc::new(Shared { registry, list, progress, wanted: Notify::new() });
         let refresher = Refresher {
@@ -139,6 +141,18 @@ impl RegistryDiscovery {
 }
 
 impl Discovery for RegistryDiscovery {
+    fn servers(&self) -> watch::Receiver<Servers> {
+        self.shared.list.servers()
+    }
+
+    /// Gets the list now, or [`MIN_REFRESH_INTERVAL`] after the last attempt.
+    fn refresh(&self) -> bool {
+        self.shared.wanted.notify_one();
+        true
+    }
+}
+
+impl RegistryDiscovery {
     /// Gets the list now, or [`MIN_REFRESH_INTERVAL`] after the last attempt, and waits for the answer.
     ///
     /// There is one attempt at a time. One that was on its way before may have missed what the caller wants
@@ -149,37 +163,39 @@ impl Discovery for RegistryDiscovery {
     ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
-    async fn refresh(&self) -> Result<(), DiscoveryError> {
+    pub async fn refresh(&self) -> Result<(), DiscoveryError> {
         let mut progress = self.shared.progress.subscribe();
         let wanted = progress.borrow().started + 1;
         self.shared.wanted.notify_one();
         match progress.wait_for(|progress| progress.finished >= wanted).await {
             Ok(progress) => progress.error.clone().map_or(Ok(()), |error| Err(unavailable(error))),
-            Err(gone) => Err(DiscoveryError::Unavailable(gone.into())),
+            Err(gone) => Err(DiscoveryError::Unavailable(Arc::new(gone))),
         }
     }
 
     /// Replaces the list by hand, until the next good answer of the registry.
-    fn update(&self, servers: Vec<Endpoint>) {
-        self.shared.list.update(servers);
+    pub fn update(&self, servers: Vec<Endpoint>) {
+        self.shared.list.update(servers.into_iter().map(Instance::new));
         self.shared.progress.send_modify(|progress| progress.has_list = true);
     }
 
-    /// As the trait says. Waits only before the first list is there, and at most as long as a request to
+    /// Chooses a server. Waits only before the first list is there, and at most as long as a request to
     /// the registry may take.
-    async fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
+    ///
+    /// # Errors
+    /// [`DiscoveryError`] if there is none.
+    pub async fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
         self.wait_for_list().await?;
-        self.shared.list.get(mode).await
+        self.shared.list.get(mode)
     }
 
-    /// As the trait says. Waits as [`get`](Discovery::get) does.
-    async fn get_all(&self) -> Result<Arc<[Endpoint]>, DiscoveryError> {
+    /// All servers, which may be none. Waits as [`get`](RegistryDiscovery::get) does.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Unavailable`] if the list is not known.
+    pub async fn get_all(&self) -> Result<Arc<[Instance]>, DiscoveryError> {
         self.wait_for_list().await?;
-        self.shared.list.get_all().await
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Arc<[Endpoint]>> {
-        self.shared.list.subscribe()
+        Ok(self.shared.list.get_all())
     }
 }
 
@@ -191,7 +207,7 @@ impl fmt::Debug for RegistryDiscovery {
 }
 
 fn unavailable(error: RegistryError) -> DiscoveryError {
-    DiscoveryError::Unavailable(Box::new(error))
+    DiscoveryError::Unavailable(Arc::new(error))
 }
 
 /// What the task owns.
@@ -230,12 +246,15 @@ impl Refresher {
                 self.lease = lease;
                 self.backoff.reset();
                 if self.is_credible(&servers) {
-                    self.shared.list.update(servers);
+                    self.shared.list.update(servers.into_iter().map(Instance::new));
+                } else {
+                    self.shared.list.update(self.shared.list.get_all().iter().cloned());
                 }
                 None
             }
             Err(error) => {
                 self.empty_since = None;
+                self.shared.list.fail(error.clone());
                 Some(error)
             }
         };
@@ -264,7 +283,7 @@ impl Refresher {
     /// servers are gone at once is taken for true only after all answers were empty for a whole lease. Until then
     /// the old list does less harm than none.
     fn is_credible(&mut self, servers: &[Endpoint]) -> bool {
-        let nothing_to_lose = self.shared.list.subscribe().borrow().is_empty();
+        let nothing_to_lose = self.shared.list.get_all().is_empty();
         if !servers.is_empty() || nothing_to_lose {
             self.empty_since = None;
             return true;

@@ -38,10 +38,11 @@ fn calls_take_turns_between_the_servers() {
 fn a_call_with_no_server_is_an_error() {
     run(async || {
         let site = Site::start("a").await;
-        let (none, left) = (round_robin([]), round_robin([&site]));
+        let list = list_of([&site.endpoint]);
+        let left = client_of(&list, Options::default());
         assert_eq!(name(&left).await, "a");
-        left.discovery().update(Vec::new());
-        for client in [none, left] {
+        list.update([]);
+        for client in [round_robin([]), left] {
             let call = try_call(&client).await;
             assert!(
                 matches!(call, Err(BalanceError::Discovery(DiscoveryError::NoServers))),

@@ -64,6 +64,7 @@ fn a_call_that_was_not_sent_goes_to_another_server() {
         let good = Site::start("good").await;
         let (listener, leaving) = by_hand().await;
         let client = directed([&leaving, &good.endpoint], json_only());
+        let client = to(&client, &leaving);
         let first = spawn_call(&client, "Site.name");
         let mut peer = next_client_with(&listener, json!({"max_in_flight": 1})).await;
         let sent = next_call(&mut peer).await;

@@ -44,6 +44,15 @@ fn one_list_may_mix_protocols() {
     });
 }
 
+/// A discovery that is written elsewhere.
+struct Own(watch::Sender<Servers>);
+
+impl Discovery for Own {
+    fn servers(&self) -> watch::Receiver<Servers> {
+        self.0.subscribe()
+    }
+}
+
 /// Any discovery will do, also one that is written elsewhere.
 ///
 /// Day 7 puts a registry behind the trait, and yours may be a file or a DNS name.
@@ -53,13 +62,15 @@ fn one_list_may_mix_protocols() {
 fn a_discovery_of_your_own_works() {
     run(async || {
         let (a, b) = (Site::start("a").await, Site::start("b").await);
-        let client = directed([&a.endpoint, &b.endpoint], Options::default());
+        let own = Own(watch::Sender::default());
+        let servers = own.0.clone();
+        let discovery: Arc<dyn Discovery> = Arc::new(own);
+        let client = BalancedClient::new(discovery, SelectMode::Random, &Options::default());
         for site in [&b, &a, &b] {
-            assert_eq!(name(&to(&client, &site.endpoint)).await, site.name);
+            let list = Some([site.endpoint.clone().into()].into());
+            servers.send_modify(|servers| servers.list = list);
+            assert_eq!(name(&client).await, site.name);
         }
-        assert_eq!(name(&client.with_mode(SelectMode::Random)).await, "a");
-        client.discovery().update(vec![b.endpoint.clone()]);
-        assert_eq!(name(&client.with_mode(SelectMode::Random)).await, "b");
     });
 }
 
@@ -153,23 +164,23 @@ fn dialing_and_calling_share_the_time_limit() {
 #[test]
 fn a_long_list_leaves_each_server_a_third() {
     run(async || {
-        let sites = [
-            Site::hung("a").await,
-            Site::hung("b").await,
-            Site::start("c").await,
-            Site::start("d").await,
-            Site::start("e").await,
-        ];
+        let mut sites = Vec::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            sites.push(Site::hung(name).await);
+        }
+        let mode = key("k");
+        let order = in_ring_order(&sites, &mode);
+        order[2..].iter().for_each(|site| site.answer_handshakes());
         let limit = Duration::from_millis(900);
         let options = Options::default().call_timeout(limit);
-        let client = directed(sites.iter().map(|site| &site.endpoint), options);
+        let client = directed(sites.iter().map(|site| &site.endpoint), options).with_mode(mode);
         let begin = Instant::now();
-        let outcome = try_call(&to(&client, &sites[0].endpoint)).await;
+        let outcome = try_call(&client).await;
         let waited = begin.elapsed();
         // Thirds are 300 and 200 ms. Shares of five and four servers would be 180 ms each.
         assert!(waited >= limit / 2, "two servers that hang had {waited:?} of {limit:?} together");
         match outcome {
-            Ok(name) => assert_eq!(name, "c"),
+            Ok(name) => assert_eq!(name, order[2].name),
             // On a machine that is very busy, there may be no time left.
             Err(BalanceError::Dial { source, .. }) if matches!(*source, Error::Timeout { .. }) => {}
             Err(BalanceError::Call { source: Error::Timeout { .. }, .. }) => {}
@@ -192,9 +203,9 @@ fn when_every_server_hangs_the_call_ends_in_time() {
         let options = Options::default().call_timeout(limit);
         let client = directed(hung.iter().map(|site| &site.endpoint), options);
         let begin = Instant::now();
-        match try_call(&to(&client, &hung[0].endpoint)).await {
+        match try_call(&client).await {
             Err(BalanceError::Dial { endpoint, source }) => {
-                assert_eq!(endpoint, hung[2].endpoint, "the last one that was tried");
+                assert!(hung.iter().any(|site| site.endpoint == endpoint), "{endpoint} is in the list");
                 assert!(matches!(*source, Error::Timeout { .. }), "{source:?}");
             }
             other => panic!("dialing should have timed out, but: {other:?}"),
@@ -210,7 +221,7 @@ fn when_every_server_hangs_the_call_ends_in_time() {
 /// Hint: the time limit is for choosing, too. Out of time is `Unavailable`, with `Error::Timeout` as its source.
 #[test]
 fn a_discovery_that_does_not_answer_times_out() {
-    run(async || assert_timed_out_choosing(try_call(&Silent::client()).await));
+    run(async || assert_timed_out_choosing(try_call(&without_list()).await));
 }
 
 /// With all servers down, the error is one of dialing that names one of them and says why.
@@ -240,22 +251,62 @@ fn all_servers_down_is_an_error_that_names_one() {
     });
 }
 
-/// In place of a server that cannot be dialed, the next one in the list takes the call; after the last comes
-/// the first.
+/// The calls of a server that is down are spread over the others, in every mode that spreads calls.
 ///
-/// With the first of the list in place of every dead server, it would have all their load.
+/// In the first version of this course its neighbour in the list got all of them: with one of three servers down, two
+/// thirds of the load.
 ///
-/// Hint: start at the server that was chosen, and go round once.
+/// Hint: ask the mode once more, for one of the servers that were not tried.
 #[test]
-fn the_next_in_the_list_takes_the_call() {
+fn the_load_of_a_dead_server_is_spread() {
     run(async || {
-        let [a, b, c] = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
-        let ((_port, gone), (_other_port, also_gone)) = (refusing(), refusing());
-        let list = [&a.endpoint, &b.endpoint, &gone, &c.endpoint, &also_gone];
-        let client = directed(list, Options::default());
-        assert_eq!(name(&to(&client, &gone)).await, "c");
-        assert_eq!(name(&to(&client, &also_gone)).await, "a");
-        assert_eq!(b.seen.accepted(), 0);
+        let (_port, down) = refusing();
+        let modes = [
+            SelectMode::RoundRobin,
+            SelectMode::Random,
+            SelectMode::WeightedRoundRobin,
+            SelectMode::LeastLoaded,
+        ];
+        for mode in modes {
+            let sites = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
+            let [a, b, c] = sites.each_ref().map(|site| &site.endpoint);
+            let client = directed([a, &down, b, c], Options::default()).with_mode(mode.clone());
+            for _ in 0..300 {
+                name(&client).await;
+            }
+            let calls = sites.each_ref().map(|site| site.seen.calls());
+            // 100 for each; the standard deviation of a choice by chance is 8. A neighbour would have 150.
+            assert!(calls.iter().all(|calls| (65..=135).contains(calls)), "{mode}: {calls:?}");
+        }
+    });
+}
+
+/// A key whose server is down goes to the server that owns it when the dead one has left the list: it moves once.
+///
+/// In the first version of this course it went to the next in the list, and moved again when the list changed: 353 of
+/// 1984 keys were cold twice.
+///
+/// Hint: the next server on the ring that was not tried.
+#[test]
+fn a_key_whose_server_is_down_moves_once() {
+    run(async || {
+        let sites = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
+        let (_port, down) = refusing();
+        let list = list_of(sites.iter().map(|site| &site.endpoint).chain([&down]));
+        let client = client_of(&list, Options::default());
+        let mut moved = Vec::new();
+        for user in 0..60 {
+            let mode = key(format_args!("user-{user}"));
+            let was_down = list.get(&mode).unwrap() == down;
+            moved.push((was_down, name(&client.with_mode(mode)).await));
+        }
+        list.update(sites.iter().map(|site| site.endpoint.clone().into()));
+        for (user, (was_down, server)) in moved.iter().enumerate() {
+            let mode = key(format_args!("user-{user}"));
+            let after = name(&client.with_mode(mode)).await;
+            assert_eq!(after, *server, "user-{user} has moved (its server was down: {was_down})");
+        }
+        assert!(moved.iter().any(|(was_down, _)| *was_down), "none of the keys was the dead server's");
     });
 }
 
@@ -472,22 +523,30 @@ fn an_orderly_shutdown_loses_no_call() {
 
 /// A server that is not in the list is not dialed, though it was chosen: the call goes to another at once.
 ///
-/// The choice may have been made a moment before the server left. Nothing would end its connection: that is
+/// The call has its list from a moment before the server left. Nothing would end its connection: that is
 /// closed when the server leaves the list, and it has left already.
 ///
 /// Hint: the pool looks into the list before it dials, and `removed` is the failure.
 #[test]
 fn a_server_that_has_left_is_not_dialed() {
     run(async || {
-        let (left, good) = (Site::start("left").await, Site::start("good").await);
-        let client = directed([&left.endpoint, &good.endpoint], Options::default());
-        assert_eq!(name(&to(&client, &left.endpoint)).await, "left");
-        client.discovery().update(vec![good.endpoint.clone()]);
-        // From here on, nothing would close a new connection to it.
-        eventually("the client notices the change", || client.connections() == 0).await;
-        let answered = name(&to(&client, &left.endpoint)).await;
-        assert_eq!(answered, "good", "a server that is not in the list was called");
-        assert_eq!(left.seen.accepted(), 1, "a server that is not in the list was dialed");
+        let sites = [Site::hung("a").await, Site::hung("b").await, Site::hung("c").await];
+        let list = list_of(sites.iter().map(|site| &site.endpoint));
+        let client = client_of(&list, Options::default().call_timeout(Duration::from_secs(3)));
+        // The first server of the key hangs, and while the call waits for that, the second leaves the list.
+        let mode = key("k");
+        let order = in_ring_order(&sites, &mode);
+        order[1].answer_handshakes();
+        order[2].answer_handshakes();
+        let call = spawn_call(&client.with_mode(mode), "Site.name");
+        order[0].is_being_dialed().await;
+        list.update([order[0], order[2]].map(|site| site.endpoint.clone().into()));
+        assert_eq!(
+            outcome(call).await.unwrap(),
+            order[2].name,
+            "a server that is not in the list was called"
+        );
+        assert_eq!(order[1].seen.accepted(), 0, "a server that is not in the list was dialed");
     });
 }
 
@@ -501,10 +560,11 @@ fn a_server_that_has_left_is_not_dialed() {
 fn a_server_that_leaves_while_it_is_dialed_is_skipped() {
     run(async || {
         let (hung, good) = (Site::hung("hung").await, Site::start("good").await);
-        let client = directed([&hung.endpoint, &good.endpoint], Options::default());
+        let list = list_of([&hung.endpoint, &good.endpoint]);
+        let client = client_of(&list, Options::default());
         let call = spawn_call(&to(&client, &hung.endpoint), "Site.name");
         hung.is_being_dialed().await;
-        client.discovery().update(vec![good.endpoint.clone()]);
+        list.update([good.endpoint.clone().into()]);
         assert_eq!(outcome(call).await.unwrap(), "good");
     });
 }
@@ -595,7 +655,7 @@ fn each_balance_error_says_whether_the_call_may_have_run() {
     let call = |source| BalanceError::Call { endpoint: server(), source };
     let cases = [
         (BalanceError::Discovery(DiscoveryError::NoServers), false),
-        (BalanceError::Discovery(DiscoveryError::Unavailable(Box::new(timeout()))), false),
+        (BalanceError::Discovery(DiscoveryError::Unavailable(Arc::new(timeout()))), false),
         (BalanceError::Dial { endpoint: server(), source: Arc::new(timeout()) }, false),
         (call(Error::NotSent("closed".to_owned())), false),
         (call(Error::Refused(refused)), false),

@@ -1,6 +1,6 @@
-//! The list of servers, and its subscribers.
+//! The list of servers, and who watches it.
 //!
-//! Complete `MultiServersDiscovery` in `src/balance/discovery.rs`: `get_all`, `subscribe`, `update`.
+//! Complete `MultiServersDiscovery` in `src/balance/multi_servers.rs`: `get_all`, `update`, `fail`, `servers`.
 //!
 //! Chapter: Knowing the servers
 
@@ -14,38 +14,54 @@ use super::*;
 /// Hint: a new `Arc` for each new list; a holder of the old one keeps it.
 #[test]
 fn the_list_is_a_copy_and_duplicates_count_once() {
-    run(async || {
-        let mut mine = servers("abac");
-        let discovery = MultiServersDiscovery::new(mine.iter().cloned());
-        let old = within("the list", discovery.get_all()).await.unwrap();
-        assert_eq!(names_of(&old), "abc", "a server that is named twice counts once");
+    let mut mine = servers("abac");
+    let discovery = MultiServersDiscovery::new(mine.iter().cloned());
+    let old = discovery.get_all();
+    assert_eq!(names_of(&old), "abc", "a server that is named twice counts once");
 
-        mine.clear();
-        discovery.update(servers("bbd"));
-        assert_eq!(names_of(&old), "abc", "a list that was handed out has changed");
-        let new = within("the list", discovery.get_all()).await.unwrap();
-        assert_eq!(names_of(&new), "bd", "the list after the update");
-        let counts = count(&choices(&discovery, &SelectMode::RoundRobin, 4).await);
-        assert_eq!(counts, BTreeMap::from([('b', 2), ('d', 2)]));
-    });
+    mine.clear();
+    discovery.update(instances("bbd"));
+    assert_eq!(names_of(&old), "abc", "a list that was handed out has changed");
+    assert_eq!(names_of(&discovery.get_all()), "bd", "the list after the update");
+    let counts = count(&choices(&discovery, &SelectMode::RoundRobin, 4));
+    assert_eq!(counts, BTreeMap::from([('b', 2), ('d', 2)]));
 }
 
-/// Subscribers see every new list, and no change when an update changes nothing.
+/// Whoever watches the servers sees every new list, and the same list after an update that changes nothing. Attempts are
+/// counted, and an error stays until the next good one.
 ///
-/// Tomorrow a registry sends the same list again and again, and each change makes clients look at their
-/// connections.
+/// Tomorrow a registry sends the same list again and again, and a new one makes clients look at their connections.
 ///
-/// Hint: `watch::Sender::send_if_modified`.
+/// Hint: keep the old `Arc` if the servers are equal.
 #[test]
-fn subscribers_hear_of_changes_only() {
+fn an_update_that_changes_nothing_keeps_the_list() {
     run(async || {
-        let discovery = MultiServersDiscovery::new(servers("ab"));
-        let mut list = discovery.subscribe();
-        assert_eq!(names_of(&list.borrow()), "ab");
-        discovery.update(servers("abb"));
-        assert!(!list.has_changed().unwrap(), "subscribers saw an update that changes nothing");
-        discovery.update(servers("bc"));
-        within("the subscriber hears of the change", list.changed()).await.unwrap();
-        assert_eq!(names_of(&list.borrow_and_update()), "bc");
+        let discovery = MultiServersDiscovery::unknown();
+        let mut watch = discovery.servers();
+        let seen = watch.borrow_and_update().clone();
+        assert!(seen.list.is_none() && seen.error.is_none() && seen.attempts == 0, "{seen:?}");
+
+        let mut lists = Vec::new();
+        for (names, attempts) in [("ab", 1), ("abb", 2), ("bc", 3)] {
+            discovery.update(instances(names));
+            within("the watch changes", watch.changed()).await.unwrap();
+            let seen = watch.borrow_and_update().clone();
+            assert_eq!(seen.attempts, attempts);
+            lists.push(seen.list.unwrap());
+        }
+        assert!(Arc::ptr_eq(&lists[0], &lists[1]), "an update that changes nothing made a new list");
+        assert_eq!((names_of(&lists[1]), names_of(&lists[2])), ("ab".to_owned(), "bc".to_owned()));
+
+        discovery.fail("no answer");
+        let seen = watch.borrow_and_update().clone();
+        assert_eq!(
+            (seen.attempts, seen.error.map(|error| error.to_string()).as_deref()),
+            (4, Some("no answer"))
+        );
+        assert!(Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a failure has changed the list");
+        discovery.update([Instance::new(endpoint("tcp@b:7000")).weight(2), endpoint("tcp@c:7000").into()]);
+        let seen = watch.borrow_and_update().clone();
+        assert!(seen.error.is_none(), "the attempt was good, but {:?} is still there", seen.error);
+        assert!(!Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a new weight makes a new list");
     });
 }

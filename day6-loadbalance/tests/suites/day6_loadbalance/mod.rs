@@ -36,8 +36,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use day6_loadbalance::{
-    BROADCAST_STEP, BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error,
-    MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server,
+    BROADCAST_STEP, BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error, Instance,
+    MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server, Servers,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -66,17 +66,14 @@ fn weighted(names: &str, weights: &[u32]) -> Vec<(Endpoint, u32)> {
     servers(names).into_iter().zip(weights.iter().copied()).collect()
 }
 
+fn instances(names: &str) -> Vec<Instance> {
+    servers(names).into_iter().map(Instance::new).collect()
+}
+
 /// The next `n` choices, as one text: `"abcabc"`.
 #[track_caller]
-fn choices(discovery: &MultiServersDiscovery, mode: &SelectMode, n: usize) -> impl Future<Output = String> {
-    let chosen = async move {
-        let mut names = String::new();
-        for _ in 0..n {
-            names.push(name_of(&discovery.get(mode).await.unwrap()));
-        }
-        names
-    };
-    within("a choice", chosen)
+fn choices(discovery: &MultiServersDiscovery, mode: &SelectMode, n: usize) -> String {
+    (0..n).map(|_| name_of(&discovery.get(mode).unwrap())).collect()
 }
 
 /// The reverse of [`servers`].
@@ -84,8 +81,8 @@ fn name_of(endpoint: &Endpoint) -> char {
     endpoint.to_string().chars().nth(4).unwrap()
 }
 
-fn names_of(list: &[Endpoint]) -> String {
-    list.iter().map(name_of).collect()
+fn names_of(list: &[Instance]) -> String {
+    list.iter().map(|server| name_of(&server.endpoint)).collect()
 }
 
 /// How often each character occurs.
@@ -102,12 +99,8 @@ fn key(key: impl std::fmt::Display) -> SelectMode {
 }
 
 /// The servers of the keys `user-0`, `user-1`, …, as one text.
-async fn servers_of_keys(discovery: &MultiServersDiscovery, keys: usize) -> String {
-    let mut names = String::new();
-    for user in 0..keys {
-        names += &choices(discovery, &key(format_args!("user-{user}")), 1).await;
-    }
-    names
+fn servers_of_keys(discovery: &MultiServersDiscovery, keys: usize) -> String {
+    (0..keys).map(|user| choices(discovery, &key(format_args!("user-{user}")), 1)).collect()
 }
 
 // Servers that a test can watch, stop and cut off.
@@ -308,92 +301,69 @@ fn refusing() -> (TcpSocket, Endpoint) {
 
 // Clients.
 
-/// A discovery of the suite's own. The key of `ConsistentHash` is the endpoint to call, so that a test can
-/// say where a call goes first; any other mode takes the first of the list.
-struct Directed(Arc<watch::Sender<Arc<[Endpoint]>>>);
-
-impl Directed {
-    fn new<'a>(servers: impl IntoIterator<Item = &'a Endpoint>) -> Directed {
-        Directed(Arc::new(watch::Sender::new(servers.into_iter().cloned().collect())))
-    }
+/// A list of these servers, to be changed later.
+fn list_of<'a>(servers: impl IntoIterator<Item = &'a Endpoint>) -> Arc<MultiServersDiscovery> {
+    Arc::new(MultiServersDiscovery::new(servers.into_iter().cloned()))
 }
 
-impl Discovery for Directed {
-    async fn refresh(&self) -> Result<(), DiscoveryError> {
-        Ok(())
-    }
-
-    fn update(&self, servers: Vec<Endpoint>) {
-        self.0.send_replace(servers.into());
-    }
-
-    async fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
-        match mode {
-            SelectMode::ConsistentHash(key) => Ok(endpoint(key)),
-            _ => self.0.borrow().first().cloned().ok_or(DiscoveryError::NoServers),
-        }
-    }
-
-    async fn get_all(&self) -> Result<Arc<[Endpoint]>, DiscoveryError> {
-        Ok(Arc::clone(&self.0.borrow()))
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Arc<[Endpoint]>> {
-        self.0.subscribe()
-    }
+/// A client of a list. Its calls take turns, or go where [`to`] says.
+fn client_of(list: &Arc<MultiServersDiscovery>, options: Options) -> BalancedClient {
+    BalancedClient::new(Arc::clone(list), SelectMode::RoundRobin, &options)
 }
 
 /// A client whose calls go where [`to`] says.
-fn directed<'a>(
-    servers: impl IntoIterator<Item = &'a Endpoint>,
-    options: Options,
-) -> BalancedClient<Directed> {
-    BalancedClient::new(Directed::new(servers), SelectMode::RoundRobin, &options)
+fn directed<'a>(servers: impl IntoIterator<Item = &'a Endpoint>, options: Options) -> BalancedClient {
+    client_of(&list_of(servers), options)
 }
 
-/// The same client, with its calls going to this endpoint first.
-fn to(client: &BalancedClient<Directed>, endpoint: &Endpoint) -> BalancedClient<Directed> {
-    client.with_mode(key(endpoint))
+/// The same client, with its calls going to this endpoint first: the text of a point of the ring belongs to its server.
+fn to(client: &BalancedClient, endpoint: &Endpoint) -> BalancedClient {
+    client.with_mode(key(format_args!("{endpoint}#0")))
+}
+
+/// The servers in the order in which a key wants them: its owner, the owner when that is gone, and so on.
+fn in_ring_order<'a>(sites: &'a [Site], key: &SelectMode) -> Vec<&'a Site> {
+    let list = list_of(sites.iter().map(|site| &site.endpoint));
+    let mut order = Vec::new();
+    while let Ok(owner) = list.get(key) {
+        list.update(list.get_all().iter().filter(|server| server.endpoint != owner).cloned());
+        order.push(sites.iter().find(|site| site.endpoint == owner).unwrap());
+    }
+    order
 }
 
 /// A client that takes turns between these servers.
-fn round_robin<'a>(sites: impl IntoIterator<Item = &'a Site>) -> BalancedClient<MultiServersDiscovery> {
-    let discovery = MultiServersDiscovery::new(sites.into_iter().map(|site| site.endpoint.clone()));
-    BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default())
+fn round_robin<'a>(sites: impl IntoIterator<Item = &'a Site>) -> BalancedClient {
+    directed(sites.into_iter().map(|site| &site.endpoint), Options::default())
 }
 
 /// Calls `Site.name`. If that takes too long, the message names the caller, as with all these helpers.
 #[track_caller]
-fn try_call<D: Discovery>(client: &BalancedClient<D>) -> impl Future<Output = Result<String, BalanceError>> {
+fn try_call(client: &BalancedClient) -> impl Future<Output = Result<String, BalanceError>> {
     within("the outcome of a call", client.call("Site.name", &()))
 }
 
 /// Calls, and returns the name of the server that answered.
 #[track_caller]
-fn name<D: Discovery>(client: &BalancedClient<D>) -> impl Future<Output = String> {
+fn name(client: &BalancedClient) -> impl Future<Output = String> {
     let (caller, call) = (Location::caller(), try_call(client));
     async move { call.await.unwrap_or_else(|error| panic!("the call failed: {error} (called at {caller})")) }
 }
 
 /// Calls in a task of its own.
-fn spawn_call<D: Discovery>(
-    client: &BalancedClient<D>,
-    method: &'static str,
-) -> JoinHandle<Result<String, BalanceError>> {
+fn spawn_call(client: &BalancedClient, method: &'static str) -> JoinHandle<Result<String, BalanceError>> {
     let client = client.clone();
     tokio::spawn(async move { client.call(method, &()).await })
 }
 
 /// Broadcasts `Site.wait` in a task of its own.
-fn spawn_broadcast<D: Discovery>(client: &BalancedClient<D>) -> JoinHandle<Result<String, BalanceError>> {
+fn spawn_broadcast(client: &BalancedClient) -> JoinHandle<Result<String, BalanceError>> {
     let client = client.clone();
     tokio::spawn(async move { client.broadcast("Site.wait", ()).await })
 }
 
 /// The same, for the results of all.
-fn spawn_broadcast_all<D: Discovery>(
-    client: &BalancedClient<D>,
-) -> JoinHandle<Vec<(Endpoint, Result<String, BalanceError>)>> {
+fn spawn_broadcast_all(client: &BalancedClient) -> JoinHandle<Vec<(Endpoint, Result<String, BalanceError>)>> {
     let client = client.clone();
     tokio::spawn(async move { client.broadcast_all("Site.wait", ()).await.unwrap() })
 }
@@ -412,35 +382,10 @@ fn outcome<T>(task: JoinHandle<T>) -> impl Future<Output = T> {
     within("the outcome of a call", async move { task.await.unwrap() })
 }
 
-/// A discovery that never says which servers there are.
-struct Silent(Directed);
-
-impl Silent {
-    /// A client that has 50 ms for a call.
-    fn client() -> BalancedClient<Silent> {
-        let options = Options::default().call_timeout(Duration::from_millis(50));
-        BalancedClient::new(Silent(Directed::new([])), SelectMode::Random, &options)
-    }
-}
-
-impl Discovery for Silent {
-    async fn refresh(&self) -> Result<(), DiscoveryError> {
-        Ok(())
-    }
-
-    fn update(&self, _: Vec<Endpoint>) {}
-
-    async fn get(&self, _: &SelectMode) -> Result<Endpoint, DiscoveryError> {
-        std::future::pending().await
-    }
-
-    async fn get_all(&self) -> Result<Arc<[Endpoint]>, DiscoveryError> {
-        std::future::pending().await
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Arc<[Endpoint]>> {
-        self.0.subscribe()
-    }
+/// A client of a list that is never known, with 50 ms for a call.
+fn without_list() -> BalancedClient {
+    let options = Options::default().call_timeout(Duration::from_millis(50));
+    BalancedClient::new(MultiServersDiscovery::unknown(), SelectMode::Random, &options)
 }
 
 /// The outcome of a call whose time was over before a server was chosen.

@@ -84,11 +84,11 @@ async fn costs(size: usize, times: usize) -> Result<[f64; 8]> {
     let mut chosen = [0.0; 4];
     let modes = [SelectMode::Random, SelectMode::RoundRobin, SelectMode::WeightedRoundRobin, key];
     for (cost, mode) in chosen.iter_mut().zip(modes) {
-        list.get(&mode).await?; // the first choice by key also makes the ring
+        list.get(&mode)?; // the first choice by key also makes the ring
         let choices = (1_000_000 / size).clamp(1000, 10_000);
         let all = median_micros(times, async || {
             for _ in 0..choices {
-                std::hint::black_box(list.get(&mode).await?);
+                std::hint::black_box(list.get(&mode)?);
             }
             Ok(())
         });

@@ -44,9 +44,10 @@ fn a_broadcast_calls_every_server_once() {
 fn a_broadcast_with_no_server_is_an_error() {
     run(async || {
         let site = Site::start("a").await;
-        let (none, left) = (round_robin([]), round_robin([&site]));
-        left.discovery().update(Vec::new());
-        for client in [none, left] {
+        let list = list_of([&site.endpoint]);
+        let left = client_of(&list, Options::default());
+        list.update([]);
+        for client in [round_robin([]), left] {
             let one = within("a broadcast", client.broadcast::<_, String>("Site.name", ())).await;
             assert!(
                 matches!(one, Err(BalanceError::Discovery(DiscoveryError::NoServers))),

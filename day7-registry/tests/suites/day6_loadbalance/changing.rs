@@ -17,14 +17,15 @@ fn a_server_that_leaves_is_disconnected_after_its_last_call() {
     run(async || {
         let sites = [Site::start("a").await, Site::start("b").await, Site::start("c").await];
         let [a, b, c] = &sites;
-        let client = directed(sites.iter().map(|site| &site.endpoint), Options::default());
+        let list = list_of(sites.iter().map(|site| &site.endpoint));
+        let client = client_of(&list, Options::default());
         for site in &sites {
             name(&to(&client, &site.endpoint)).await;
         }
         let call = spawn_call(&to(&client, &a.endpoint), "Site.wait");
         a.a_call_waits().await;
 
-        client.discovery().update(vec![c.endpoint.clone()]);
+        list.update([c.endpoint.clone().into()]);
         eventually("the idle connection is closed", || b.seen.open() == 0).await;
         assert_eq!((client.connections(), a.seen.open(), c.seen.open()), (1, 1, 1));
         a.open_gate(1);
@@ -46,10 +47,10 @@ fn a_dropped_client_leaves_nothing_behind() {
         let (hung, good) = (Site::hung("hung").await, Site::start("good").await);
         let before = alive_tasks();
         for _ in 0..5 {
-            let client = directed([&hung.endpoint, &good.endpoint], Options::default());
-            let clone = client.clone();
             // The list may live longer than the client.
-            let _list = Arc::clone(&client.discovery().0);
+            let list = list_of([&hung.endpoint, &good.endpoint]);
+            let client = client_of(&list, Options::default());
+            let clone = client.clone();
             name(&to(&client, &good.endpoint)).await;
             let stuck = spawn_call(&to(&client, &hung.endpoint), "Site.name");
             let waiting = spawn_call(&to(&clone, &good.endpoint), "Site.wait");

@@ -96,7 +96,7 @@ fn a_broadcast_that_is_given_up_leaves_nothing_behind() {
 #[test]
 fn a_broadcast_without_a_list_times_out() {
     run(async || {
-        let client = Silent::client();
+        let client = without_list();
         let broadcast = client.broadcast("Site.name", ());
         assert_timed_out_choosing(within("the end of a broadcast", broadcast).await);
         let all = within("the end of a broadcast", client.broadcast_all("Site.name", ())).await;

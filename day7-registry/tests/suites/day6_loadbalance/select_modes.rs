@@ -20,6 +20,7 @@ fn a_select_mode_is_parsed_and_displayed() {
         ("random", SelectMode::Random),
         ("round-robin", SelectMode::RoundRobin),
         ("weighted-round-robin", SelectMode::WeightedRoundRobin),
+        ("least-loaded", SelectMode::LeastLoaded),
         ("consistent-hash:user-7", key("user-7")),
         ("consistent-hash:a:b c", key("a:b c")),
     ];
@@ -36,16 +37,14 @@ fn a_select_mode_is_parsed_and_displayed() {
 /// Hint: the range is `0..len`.
 #[test]
 fn random_reaches_every_server_about_equally_often() {
-    run(async || {
-        for seed in 0..5 {
-            let rng = StdRng::seed_from_u64(seed);
-            let discovery = MultiServersDiscovery::with_rng(weighted("abc", &[1, 1, 1]), rng);
-            let counts = count(&choices(&discovery, &SelectMode::Random, 3000).await);
-            assert_eq!(counts.len(), 3, "seed {seed}: {counts:?}");
-            // Six times the standard deviation, which is 26.
-            assert!(counts.values().all(|n| n.abs_diff(1000) < 155), "seed {seed}: {counts:?}");
-        }
-    });
+    for seed in 0..5 {
+        let rng = StdRng::seed_from_u64(seed);
+        let discovery = MultiServersDiscovery::with_rng(weighted("abc", &[1, 1, 1]), rng);
+        let counts = count(&choices(&discovery, &SelectMode::Random, 3000));
+        assert_eq!(counts.len(), 3, "seed {seed}: {counts:?}");
+        // Six times the standard deviation, which is 26.
+        assert!(counts.values().all(|n| n.abs_diff(1000) < 155), "seed {seed}: {counts:?}");
+    }
 }
 
 /// The servers have their turns in the order of the list, round after round, wherever it starts.
@@ -56,30 +55,31 @@ fn random_reaches_every_server_about_equally_often() {
 /// Hint: a counter that moves on at every choice, and the remainder of a division.
 #[test]
 fn round_robin_takes_turns_in_list_order() {
-    run(async || {
-        for names in ["a", "ab", "abc", "abcdefg"] {
-            let discovery = MultiServersDiscovery::new(servers(names));
-            let chosen = choices(&discovery, &SelectMode::RoundRobin, 4 * names.len()).await;
-            let start = names.find(&chosen[..1]).unwrap();
-            let from_start = names.chars().cycle().skip(start).take(4 * names.len());
-            assert_eq!(chosen, from_start.collect::<String>());
-        }
-    });
+    for names in ["a", "ab", "abc", "abcdefg"] {
+        let discovery = MultiServersDiscovery::new(servers(names));
+        let chosen = choices(&discovery, &SelectMode::RoundRobin, 4 * names.len());
+        let start = names.find(&chosen[..1]).unwrap();
+        let from_start = names.chars().cycle().skip(start).take(4 * names.len());
+        assert_eq!(chosen, from_start.collect::<String>());
+    }
 }
 
-/// With the weights 5, 1, 1 it is the golden sequence of smooth weighted round robin, twice.
+/// The turns of a heavy server are spread evenly: with the weights 6 and 3, any three choices in a row are two and one.
 ///
-/// `aaaaabc` has the same shares, but hits `a` with five calls in a row.
+/// `aaaaaabbb` has the same shares, but hits `a` with six calls in a row.
 ///
-/// Hint: each server earns its weight, the richest is chosen and pays what all earned together; all start with
-/// nothing, and the first of equals wins.
+/// Hint: a server of weight 6 has a turn after each sixth of a round. Choose the server whose turn is the earliest.
 #[test]
 fn weighted_round_robin_spreads_the_turns_of_a_heavy_server() {
-    run(async || {
-        let discovery = MultiServersDiscovery::with_weights(weighted("abc", &[5, 1, 1]));
-        let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, 14).await;
-        assert_eq!(chosen, "aabacaaaabacaa");
-    });
+    for (names, weights, window) in [("ab", &[6, 3][..], 3), ("abc", &[4, 4, 4], 3)] {
+        let discovery = MultiServersDiscovery::with_weights(weighted(names, weights));
+        let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, 60);
+        for choices in chosen.as_bytes().windows(window) {
+            let a = choices.iter().filter(|choice| **choice == b'a').count();
+            let expected = if names == "ab" { 2..=2 } else { 0..=1 };
+            assert!(expected.contains(&a), "weights {weights:?}: {chosen}");
+        }
+    }
 }
 
 /// Over a full round each server is chosen exactly as often as its weight says; without weights that is once
@@ -88,21 +88,19 @@ fn weighted_round_robin_spreads_the_turns_of_a_heavy_server() {
 /// Weights are set by hand, to make use of a machine that can do more. "About five times as much" would be
 /// hard to tell from a mistake.
 ///
-/// Hint: a round is the sum of the weights. What each server has earned stays from one choice to the next.
+/// Hint: in one round, each server has as many turns as its weight says.
 #[test]
 fn weighted_round_robin_gives_every_server_exactly_its_weight() {
-    run(async || {
-        for (names, weights) in [("abcd", &[1, 2, 3, 4][..]), ("ab", &[100, 1]), ("abc", &[1, 1, 1])] {
-            let discovery = MultiServersDiscovery::with_weights(weighted(names, weights));
-            let round: u32 = weights.iter().sum();
-            for _ in 0..3 {
-                let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, round as usize).await;
-                let expected: Vec<_> = weights.iter().map(|weight| *weight as usize).collect();
-                assert_eq!(count(&chosen).into_values().collect::<Vec<_>>(), expected, "{names} {weights:?}");
-            }
+    for (names, weights) in [("abcd", &[1, 2, 3, 4][..]), ("ab", &[100, 1]), ("abc", &[1, 1, 1])] {
+        let discovery = MultiServersDiscovery::with_weights(weighted(names, weights));
+        let round: u32 = weights.iter().sum();
+        for _ in 0..3 {
+            let chosen = choices(&discovery, &SelectMode::WeightedRoundRobin, round as usize);
+            let expected: Vec<_> = weights.iter().map(|weight| *weight as usize).collect();
+            assert_eq!(count(&chosen).into_values().collect::<Vec<_>>(), expected, "{names} {weights:?}");
         }
-        let zero = MultiServersDiscovery::with_weights(weighted("ab", &[0, 2]));
-        let chosen = choices(&zero, &SelectMode::WeightedRoundRobin, 3).await;
-        assert_eq!(count(&chosen), BTreeMap::from([('a', 1), ('b', 2)]));
-    });
+    }
+    let zero = MultiServersDiscovery::with_weights(weighted("ab", &[0, 2]));
+    let chosen = choices(&zero, &SelectMode::WeightedRoundRobin, 3);
+    assert_eq!(count(&chosen), BTreeMap::from([('a', 1), ('b', 2)]));
 }

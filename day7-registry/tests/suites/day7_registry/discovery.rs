@@ -116,7 +116,7 @@ fn a_call_never_waits_for_a_refresh() {
         }
         tokio::select! {
             biased;
-            all = discovery.get_all() => assert_eq!(texts(&all.unwrap()), ["tcp@a:1"]),
+            all = discovery.get_all() => assert_eq!(endpoints(&all.unwrap()), ["tcp@a:1"]),
             () = std::future::ready(()) => panic!("get_all was not ready at once"),
         }
     });
@@ -134,15 +134,17 @@ fn the_list_follows_the_registry() {
     run(async || {
         let registry = HandRegistry::start().await;
         let discovery = RegistryDiscovery::start(registry.client());
-        let mut list = discovery.subscribe();
+        let mut list = discovery.servers();
+        let mut last: &[&str] = &[];
         let [short, long] = [300, 3_000].map(Duration::from_millis);
         let mut request = registry.request().await;
         let answers = [(&["tcp@a:1"][..], short), (&["tcp@a:1", "tcp@b:1"], long), (&["tcp@b:1"], short)];
         for (servers, lease) in answers {
             let answered = Instant::now();
             request.list(lease, servers).await;
-            within("a new list", list.changed()).await.unwrap();
-            assert_eq!(texts(&list.borrow_and_update()), servers);
+            assert_eq!(next_list(&mut list, last).await, servers);
+            last = servers;
+            let taken = list.borrow_and_update().list.clone();
             let same = registry.request().await;
             let pause = answered.elapsed();
             assert!(pause >= lease / 6, "refreshed after {pause:?}");
@@ -150,7 +152,8 @@ fn the_list_follows_the_registry() {
             assert!(pause < Duration::from_secs(2), "refreshed after {pause:?}");
             same.list(short, servers).await;
             request = registry.request().await; // so the answer before was taken in
-            assert!(!list.has_changed().unwrap(), "the list is the same as before");
+            let same = list.borrow_and_update().list.clone();
+            assert!(Arc::ptr_eq(&taken.unwrap(), &same.unwrap()), "the list is the same as before");
         }
     });
 }
@@ -167,29 +170,27 @@ fn an_empty_list_is_not_believed_at_once() {
         let registry = HandRegistry::start().await;
         let discovery = RegistryDiscovery::start(registry.client());
         let lease = Duration::from_millis(300);
-        let mut list = discovery.subscribe();
+        let mut list = discovery.servers();
         registry.request().await.list(lease, &["tcp@a:1"]).await;
-        within("the first list", list.changed()).await.unwrap();
-        list.borrow_and_update();
+        assert_eq!(next_list(&mut list, &[]).await, ["tcp@a:1"]);
 
         // The registry has been restarted, and the server's heartbeat reaches it in time.
         registry.request().await.list(lease, &[]).await;
         registry.request().await.list(lease, &["tcp@a:1"]).await;
         let request = registry.request().await;
-        assert!(!list.has_changed().unwrap(), "the empty list of a restart was believed");
+        assert_eq!(known(&list.borrow_and_update()), ["tcp@a:1"], "the empty list of a restart was believed");
 
         // This time all servers have really gone.
         let gone = Instant::now();
         request.list(lease, &[]).await;
         within("the empty list", async {
             tokio::select! {
-                changed = list.changed() => changed.unwrap(),
+                empty = list.wait_for(|servers| known(servers).is_empty()) => drop(empty.unwrap()),
                 () = async { loop { registry.request().await.list(lease, &[]).await } } => {}
             }
         })
         .await;
         assert!(gone.elapsed() >= lease, "believed after {:?}", gone.elapsed());
-        assert_eq!(texts(&list.borrow_and_update()), [""; 0]);
         let error = within("no server", discovery.get(&SelectMode::Random)).await.unwrap_err();
         assert!(matches!(error, DiscoveryError::NoServers), "{error:?}");
     });
@@ -243,9 +244,9 @@ fn a_list_to_begin_with_is_used_at_once() {
         assert_eq!(listed(&discovery).await, ["tcp@seed:1"]);
         discovery.update(vec![endpoint("tcp@hand:1")]);
         assert_eq!(listed(&discovery).await, ["tcp@hand:1"]);
-        let mut list = discovery.subscribe();
+        let mut list = discovery.servers();
         request.list(LEASE, &["tcp@a:1"]).await;
-        within("the registry's list", list.changed()).await.unwrap();
+        next_list(&mut list, &["tcp@hand:1"]).await;
         assert_eq!(listed(&discovery).await, ["tcp@a:1"]);
     });
 }

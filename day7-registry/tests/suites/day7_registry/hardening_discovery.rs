@@ -27,7 +27,7 @@ fn a_call_without_a_list_does_not_sit_out_the_pause() {
         }
         let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
         let (list, ()) = tokio::join!(discovery.get_all(), answering);
-        assert_eq!(texts(&list.unwrap()), ["tcp@a:1"]);
+        assert_eq!(endpoints(&list.unwrap()), ["tcp@a:1"]);
     });
 }
 

@@ -34,15 +34,15 @@ use std::time::Duration;
 use day7_registry::error::error_chain;
 use day7_registry::{
     BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, MIN_REFRESH_INTERVAL,
-    MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery, RegistryError, RegistryUrl,
-    SelectMode, Server,
+    Endpoint, Heartbeat, Instance, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
+    MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery,
+    RegistryError, RegistryUrl, SelectMode, Server, Servers,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::io::Script;
@@ -62,8 +62,22 @@ fn texts(servers: &[Endpoint]) -> Vec<String> {
     servers.iter().map(Endpoint::to_string).collect()
 }
 
-async fn listed(discovery: &impl Discovery) -> Vec<String> {
-    texts(&within("the list", discovery.get_all()).await.unwrap())
+fn endpoints(servers: &[Instance]) -> Vec<String> {
+    servers.iter().map(|server| server.endpoint.to_string()).collect()
+}
+
+/// The servers that a discovery knows, if it knows a list.
+fn known(servers: &Servers) -> Vec<String> {
+    endpoints(servers.list.as_deref().unwrap_or_default())
+}
+
+/// The list, when it is another one than this.
+async fn next_list(servers: &mut watch::Receiver<Servers>, old: &[&str]) -> Vec<String> {
+    known(&within("a new list", servers.wait_for(|servers| known(servers) != old)).await.unwrap())
+}
+
+async fn listed(discovery: &RegistryDiscovery) -> Vec<String> {
+    endpoints(&within("the list", discovery.get_all()).await.unwrap())
 }
 
 fn get() -> String {
@@ -107,7 +121,7 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 /// The registry's error, out of the error of discovery.
 fn registry_error(error: DiscoveryError) -> RegistryError {
     match error {
-        DiscoveryError::Unavailable(source) => *source.downcast::<RegistryError>().unwrap(),
+        DiscoveryError::Unavailable(source) => source.downcast_ref::<RegistryError>().unwrap().clone(),
         other => panic!("expected Unavailable, got {other:?}"),
     }
 }

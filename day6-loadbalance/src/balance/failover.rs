@@ -1,0 +1,148 @@
+//! Fail-over: the servers of one call, one after the other, until one of them takes it.
+//!
+//! ```text
+//! 1. those that the mode chooses, in its order      a server that rests is put off
+//! 2. those that rest
+//! 3. those of a newer list, if the discovery has one
+//! 4. those that have refused the call
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::balance::discovery::DiscoveryError;
+use crate::balance::list::List;
+use crate::balance::select::{Candidates, SelectMode};
+use crate::balance::{BalanceError, BalancedClient};
+use crate::client::Client;
+use crate::http::endpoint::Endpoint;
+
+/// After so many servers that rest or cannot be dialed, a call goes to any that is connected: among thousands of servers
+/// that are down, it does not search for one that the mode would choose.
+const MAX_SKIPPED: usize = 3;
+
+/// How long a call waits for a newer list when no server that it knows can be called.
+const MAX_REFRESH_WAIT: Duration = Duration::from_secs(1);
+
+/// The servers of one call.
+pub(super) struct Failover<'a> {
+    client: &'a BalancedClient,
+    deadline: Instant,
+    candidates: Candidates<'a>,
+    resting: VecDeque<Endpoint>,
+    refused: VecDeque<Endpoint>,
+    /// How many were put off, or could not be dialed.
+    skipped: usize,
+    has_refreshed: bool,
+    /// Why the last server that was dialed could not be.
+    failed: Option<BalanceError>,
+}
+
+impl<'a> Failover<'a> {
+    pub(super) fn new(client: &'a BalancedClient, list: Arc<List>, deadline: Instant) -> Failover<'a> {
+        let candidates = client.shared.selector.candidates(&client.mode, list);
+        let (resting, refused) = (VecDeque::new(), VecDeque::new());
+        Failover {
+            client,
+            deadline,
+            candidates,
+            resting,
+            refused,
+            skipped: 0,
+            has_refreshed: false,
+            failed: None,
+        }
+    }
+
+    /// The next server, connected.
+    ///
+    /// # Errors
+    /// There is no further one, or no more time.
+    pub(super) async fn next(&mut self) -> Result<(Endpoint, Client), BalanceError> {
+        let pool = &self.client.shared.pool;
+        loop {
+            if let Some(found) = self.any_connected() {
+                return Ok(found);
+            }
+            let chosen = self.candidates.next();
+            if let Some(endpoint) = &chosen
+                && pool.leaves_alone(endpoint)
+            {
+                pool.dial_beside(endpoint);
+                self.resting.extend(chosen);
+                self.skipped += 1;
+                continue;
+            }
+            let Some(endpoint) = chosen.or_else(|| self.resting.pop_front()) else {
+                match self.newer_list().await {
+                    Some(list) => self.candidates.renew(list),
+                    None if !self.refused.is_empty() => self.resting.append(&mut self.refused),
+                    None => return Err(self.failed.take().unwrap_or(DiscoveryError::NoServers.into())),
+                }
+                continue;
+            };
+            if let Some(client) = pool.ready(&endpoint) {
+                return Ok((endpoint, client));
+            }
+            match self.client.dial(&endpoint, self.attempt_deadline()).await {
+                Ok(client) => return Ok((endpoint, client)),
+                // Out of time: the error belongs to the server that took the time, and no other may be called.
+                Err(error) if Instant::now() >= self.deadline => return Err(error),
+                Err(error) => self.failed = Some(error),
+            }
+            self.skipped += 1;
+        }
+    }
+
+    /// Notes that a server has not run the call. It is asked again if there is no other.
+    pub(super) fn note_refused(&mut self, endpoint: Endpoint) {
+        self.refused.push_back(endpoint);
+    }
+
+    /// A connected server with few calls, if that is the mode, or the mode has not found one soon. A key stays on its
+    /// ring, however long that takes.
+    fn any_connected(&mut self) -> Option<(Endpoint, Client)> {
+        let pool = &self.client.shared.pool;
+        match &self.client.mode {
+            // Load must reach the servers that are not connected, too: one of them is dialed beside this call.
+            SelectMode::LeastLoaded => pool.dial_beside(self.candidates.any()?),
+            SelectMode::ConsistentHash(_) => return None,
+            _ if self.skipped < MAX_SKIPPED => return None,
+            _ => {}
+        }
+        let found = pool.less_loaded(|endpoint| self.candidates.was_tried(endpoint))?;
+        self.candidates.note_tried(&found.0);
+        Some(found)
+    }
+
+    /// When to turn to the next server. A hung one may have a part of the time that is left: with three servers
+    /// left or more it is a third, with two a half, and the last has all of it (README, Limits). Its dialing goes
+    /// on beside the call, for the calls that come next.
+    fn attempt_deadline(&self) -> Instant {
+        let left = 1 + self.candidates.left() + self.resting.len();
+        let now = Instant::now();
+        now + self.deadline.saturating_duration_since(now) / left.min(3) as u32
+    }
+
+    /// A list that is newer than that of this call. If there is none, the discovery is asked for one, once.
+    async fn newer_list(&mut self) -> Option<Arc<List>> {
+        let shared = &self.client.shared;
+        let known = self.candidates.list();
+        let newer = || shared.list.get().filter(|list| !Arc::ptr_eq(list, known));
+        if let Some(list) = newer() {
+            return Some(list);
+        }
+        let mut servers = shared.list.watch();
+        let attempts = servers.borrow().attempts;
+        if self.has_refreshed || !shared.discovery.refresh() {
+            return None;
+        }
+        self.has_refreshed = true;
+        let wait = self.deadline.min(Instant::now() + MAX_REFRESH_WAIT);
+        timeout_at(wait, servers.wait_for(|servers| servers.attempts > attempts)).await.ok();
+        newer()
+    }
+}
