@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use day7_registry::{
-    BalancedClient, Client, Codec, Endpoint, Error, Heartbeat, LIST_METHOD, Options, Registry,
-    RegistryClient, RegistryDiscovery, Server, ServiceInfo,
+    BalancedClient, Client, Codec, Endpoint, Error, Heartbeat, HttpRegistry, Instance, LIST_METHOD, Options,
+    Registry, RegistryDiscovery, RegistryServer, RegistryUrl, Server, ServiceInfo,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +66,9 @@ impl RegistryArgs {
         let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
-        Ok(Registry::new().lease(self.lease).serve_with_shutdown(listener, interrupted).await?)
+        let registry = RegistryServer::new().lease(self.lease);
+        let registry = self.host.into_iter().fold(registry, RegistryServer::host);
+        Ok(registry.serve_with_shutdown(listener, interrupted).await?)
     }
 }
 
@@ -86,7 +88,9 @@ impl ServerArgs {
         }
         print_line(&endpoint)?;
 
-        let heartbeat = self.registry.map(|url| Heartbeat::start(RegistryClient::new(url), endpoint));
+        let instance = Instance::new(endpoint).weight(self.weight);
+        let registry = self.registry.map(|url| named(url, self.service)).transpose()?;
+        let heartbeat = registry.map(|url| Heartbeat::start(HttpRegistry::new(url), instance));
         // First leave the registry, so that no new client comes; then finish what is in flight.
         let stopped = async {
             interrupted.await;
@@ -110,12 +114,11 @@ impl ServerArgs {
 
 impl CallArgs {
     async fn run(self) -> anyhow::Result<()> {
-        let Target { place, timeout } = self.target;
         let argument = argument(&self.argument)?;
-        let reply: Box<RawValue> = match (place.to, place.registry) {
-            (Some(endpoint), _) => call(&endpoint, timeout, &self.method, &argument).await?,
-            (None, url) => {
-                let registry = RegistryClient::new(url.context(NO_PLACE)?).timeout(timeout);
+        let timeout = self.target.timeout;
+        let reply: Box<RawValue> = match self.target.place()? {
+            Place::Server(endpoint) => call(&endpoint, timeout, &self.method, &argument).await?,
+            Place::Registry(registry) => {
                 let discovery = RegistryDiscovery::start(registry);
                 let client = BalancedClient::new(discovery, self.mode, &options(timeout));
                 client.call(&self.method, &argument).await?
@@ -127,9 +130,9 @@ impl CallArgs {
 
 impl ListArgs {
     async fn run(self) -> anyhow::Result<()> {
-        let Target { place, timeout } = self.target;
-        match (place.to, place.registry) {
-            (Some(endpoint), _) => {
+        let timeout = self.target.timeout;
+        match self.target.place()? {
+            Place::Server(endpoint) => {
                 let services: Vec<ServiceInfo> = call(&endpoint, timeout, LIST_METHOD, &()).await?;
                 let rows = services.iter().flat_map(|service| {
                     service.methods.iter().map(|method| {
@@ -141,17 +144,40 @@ impl ListArgs {
                 });
                 print_table(["METHOD", "ARGUMENT", "REPLY", "CALLS", "ERRORS", "IN FLIGHT"], rows.collect())
             }
-            (None, url) => {
-                let list = RegistryClient::new(url.context(NO_PLACE)?).timeout(timeout).servers().await?;
-                let rows = list.servers.iter().map(|server| [server.to_string()]);
-                print_table(["ENDPOINT"], rows.collect())
+            Place::Registry(registry) => {
+                let list = registry.servers().await?;
+                let row = |server: &Instance| [server.endpoint.to_string(), server.weight.to_string()];
+                print_table(["ENDPOINT", "WEIGHT"], list.servers.iter().map(row).collect())
             }
         }
     }
 }
 
-/// The parser has made sure that this never happens.
-const NO_PLACE: &str = "expected --registry URL or --to ENDPOINT";
+/// What `--to` or `--registry` leads to.
+enum Place {
+    Server(Endpoint),
+    Registry(HttpRegistry),
+}
+
+impl Target {
+    fn place(self) -> anyhow::Result<Place> {
+        match (self.place.to, self.place.registry) {
+            (Some(endpoint), _) => Ok(Place::Server(endpoint)),
+            (None, Some(url)) => {
+                Ok(Place::Registry(HttpRegistry::new(named(url, self.service)?).timeout(self.timeout)))
+            }
+            (None, None) => Err(Mistake("expected --registry URL or --to ENDPOINT".to_owned()).into()),
+        }
+    }
+}
+
+/// The registry itself, or its part for the servers of one service.
+fn named(url: RegistryUrl, service: Option<String>) -> Result<RegistryUrl, Mistake> {
+    match service {
+        Some(name) => url.service(&name).map_err(|error| Mistake(error.to_string())),
+        None => Ok(url),
+    }
+}
 
 /// JSON, because a value of a type that is not known here can only be sent in a codec that describes itself.
 fn options(timeout: Duration) -> Options {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use day7_registry::{
-    BalancedClient, Client, Discovery, Endpoint, Heartbeat, Options, Registry, RegistryClient,
-    RegistryDiscovery, SelectMode, Server, Servers, ServiceMap, service,
+    BalancedClient, Client, Discovery, Endpoint, Heartbeat, HttpRegistry, Options, Registry,
+    RegistryDiscovery, RegistryServer, SelectMode, Server, Servers, ServiceMap, service,
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -44,7 +44,7 @@ async fn story() -> anyhow::Result<()> {
     let b = Member::start("b", &url).await?;
     let c = Member::start("c", &url).await?;
 
-    let list = Arc::new(RegistryDiscovery::start(RegistryClient::new(url.parse()?)));
+    let list = Arc::new(RegistryDiscovery::start(HttpRegistry::new(url.parse()?)));
     let options = Options::default().call_timeout(Duration::from_secs(2));
     let client = BalancedClient::new(Arc::clone(&list), SelectMode::RoundRobin, &options);
 
@@ -176,7 +176,7 @@ async fn the_registry_restarts(
     }
     println!("{done} calls without a registry, none lost: the last list still serves");
     let (_, registry) = start_registry(port.parse()?).await?;
-    let fresh = RegistryClient::new(url.parse()?);
+    let fresh = HttpRegistry::new(url.parse()?);
     let started = Instant::now();
     loop {
         ensure!(started.elapsed() < Duration::from_secs(5), "the servers did not come back");
@@ -211,7 +211,7 @@ impl Member {
             // A sender that is dropped is a signal as well.
             server.serve_with_shutdown(listener, async { drop(stopped.await) }).await
         });
-        let heartbeat = Heartbeat::start(RegistryClient::new(url.parse()?), endpoint.clone());
+        let heartbeat = Heartbeat::start(HttpRegistry::new(url.parse()?), endpoint.clone());
         wait_for("the first heartbeat", heartbeat.wait_registered()).await?;
         println!("server {name}   {endpoint} is registered");
         Ok(Member { name, endpoint, services, heartbeat, stop, task })
@@ -242,7 +242,7 @@ impl Member {
 async fn start_registry(port: u16) -> anyhow::Result<(String, JoinHandle<()>)> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}/_rrpc_/registry", listener.local_addr()?);
-    let registry = Registry::new().lease(LEASE);
+    let registry = RegistryServer::new().lease(LEASE);
     Ok((url, tokio::spawn(async move { registry.serve(listener).await })))
 }
 

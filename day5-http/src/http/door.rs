@@ -154,15 +154,15 @@ fn respond(
     if hosts != 1 && (request.version() == Version::HTTP_11 || hosts > 1) {
         return bad_request("expected exactly one Host\n");
     }
+    // HTTP allows no content there (RFC 9110, 9.3.6): it would not be clear where the frames begin, nor, after a
+    // refusal, the next request.
+    if request.method() == Method::CONNECT && !request.body().is_end_stream() {
+        return bad_request("a CONNECT has no content: leave out Content-Length and Transfer-Encoding\n");
+    }
     // In authority form, `CONNECT host:port`, there is no path. We are the host that was meant.
     let is_authority = path.is_empty();
     match (request.method(), path) {
         (&Method::CONNECT, path) if is_authority || path == RPC_PATH => {
-            // HTTP allows no content here (RFC 9110, 9.3.6): it would not be clear where the frames begin.
-            if !request.body().is_end_stream() {
-                let reason = "a CONNECT has no content: leave out Content-Length and Transfer-Encoding\n";
-                return bad_request(reason);
-            }
             let stream = hyper::upgrade::on(&mut request);
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
             Response::new(Full::default())

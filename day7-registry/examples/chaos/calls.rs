@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use day7_registry::{
-    BalanceError, BalancedClient, DiscoveryError, Error, Options, RegistryClient, RegistryDiscovery,
-    SelectMode,
+    BalanceError, BalancedClient, DiscoveryError, Error, HttpRegistry, Options, RegistryDiscovery, SelectMode,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -63,7 +62,7 @@ impl Load {
                 Some(mode) => mode.parse()?,
                 None => SelectMode::ConsistentHash(format!("client {client}").into()),
             };
-            let registry = RegistryClient::new(url.parse()?).timeout(Duration::from_secs(1));
+            let registry = HttpRegistry::new(url.parse()?).timeout(Duration::from_secs(1));
             let balanced = BalancedClient::new(RegistryDiscovery::start(registry), mode, &options);
             for caller in client * CALLERS..(client + 1) * CALLERS {
                 let random = StdRng::seed_from_u64(seed.wrapping_add(1000 + caller));

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use day7_registry::{Endpoint, Heartbeat, Registry, RegistryClient, Server, ServiceMap, contract};
+use day7_registry::{
+    Endpoint, Heartbeat, HttpRegistry, Instance, RegistryServer, Server, ServiceMap, contract,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +46,7 @@ pub(crate) async fn registry(addr: &str) -> anyhow::Result<()> {
     end_with_the_parent();
     let listener = TcpListener::bind(addr).await?;
     println!("{}", listener.local_addr()?);
-    Registry::new().lease(LEASE).serve(listener).await;
+    RegistryServer::new().lease(LEASE).serve(listener).await;
     Ok(())
 }
 
@@ -57,8 +59,8 @@ pub(crate) async fn server(registry: &str, ledger: &Path) -> anyhow::Result<()> 
     services.add(Ledger(ledger).into_service()?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = Endpoint::tcp(listener.local_addr()?);
-    let instance = endpoint.clone();
-    let heartbeat = Heartbeat::start(RegistryClient::new(registry.parse()?), instance);
+    let instance = Instance::new(endpoint.clone()).weight(rand::random_range(1..=3));
+    let heartbeat = Heartbeat::start(HttpRegistry::new(registry.parse()?), instance);
     // It is up when clients can find it; or soon after, if the registry is down.
     timeout(LEASE, heartbeat.wait_registered()).await.ok();
     println!("{endpoint}");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, value_parser};
 use day7_registry::{Endpoint, RegistryUrl, SelectMode};
 
 /// A registry, servers that register there, and calls that find them.
@@ -51,6 +51,9 @@ pub(super) struct RegistryArgs {
     /// How long a server stays registered after its last heartbeat, e.g. 500ms, 10s or 2m.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(super) lease: Duration,
+    /// A name of this machine by which clients reach the registry, if it is not localhost (may be given again).
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Vec<String>,
 }
 
 #[derive(Args)]
@@ -64,6 +67,12 @@ pub(super) struct ServerArgs {
     /// Where clients reach this server, if that is not the address on which it listens.
     #[arg(long, value_name = "ENDPOINT", requires = "registry")]
     pub(super) advertise: Option<Endpoint>,
+    /// Register as a server of the service with this name, as one registry may be for many.
+    #[arg(long, value_name = "NAME", requires = "registry")]
+    pub(super) service: Option<String>,
+    /// This server's share of the calls, for clients that go by weight.
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=65535), requires = "registry")]
+    pub(super) weight: u32,
     /// Listen for HTTP CONNECT, and show the debug page at /debug/rrpc.
     #[arg(long)]
     pub(super) http: bool,
@@ -73,7 +82,7 @@ pub(super) struct ServerArgs {
 pub(super) struct CallArgs {
     #[command(flatten)]
     pub(super) target: Target,
-    /// How to choose a server of a registry: random, round-robin, weighted-round-robin or
+    /// How to choose a server of a registry: random, round-robin, weighted-round-robin, least-loaded or
     /// consistent-hash:KEY. A process makes one call, so a mode that takes turns makes its first choice only.
     #[arg(long, default_value = "random", conflicts_with = "to")]
     pub(super) mode: SelectMode,
@@ -93,7 +102,10 @@ pub(super) struct ListArgs {
 #[derive(Args)]
 pub(super) struct Target {
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(super) place: Either,
+    /// At the registry, only the servers of the service with this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    pub(super) service: Option<String>,
     /// Give up after this time, e.g. 500ms, 10s or 2m.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(super) timeout: Duration,
@@ -101,7 +113,7 @@ pub(super) struct Target {
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Place {
+pub(super) struct Either {
     /// A registry, e.g. http://127.0.0.1:9999.
     #[arg(long, value_name = "URL")]
     pub(super) registry: Option<RegistryUrl>,

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+/// The longest pause after a failure. Shorter, if a lease leaves less time.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The pause after the first failure, if the longest one allows for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,12 +35,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after one more failure. It is never longer than `longest`.
+    /// The pause after one more failure. It is never longer than `longest`, nor than [`MAX_BACKOFF`].
     ///
     /// The first one is at most a quarter of that: after a single failure there must be time for another
     /// attempt before a lease ends.
     pub(crate) fn next(&mut self, longest: Duration) -> Duration {
-        let longest = longest.max(SHORTEST_PAUSE);
+        let longest = longest.clamp(SHORTEST_PAUSE, MAX_BACKOFF);
         let pause = match self.pause {
             Some(pause) => pause.saturating_mul(2).min(longest),
             None => FIRST_PAUSE.min(longest / 4),

@@ -1,8 +1,8 @@
-//! The registry's client: one request, one connection, one answer.
+//! The registry over HTTP, from the side of servers and clients: one request, one connection, one answer.
 //!
 //! ```text
 //! Heartbeat ─────────▶ register ─┐
-//!                    deregister ─┼─▶ RegistryClient ── HTTP ──▶ Registry
+//!                    deregister ─┼─▶ HttpRegistry ── HTTP ──▶ RegistryServer
 //! RegistryDiscovery ──▶ servers ─┘
 //! ```
 //!
@@ -10,156 +10,70 @@
 //! Not every answer is a success: 503 is an answer too, and so is the page of some other program that now listens
 //! on that port. Only a 2xx with what was requested is one.
 
-use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::http::request::Builder;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::error::{error_chain, truncate};
+use crate::balance::discovery::Instance;
+use crate::error::error_chain;
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, read_refusal};
 use crate::http::dial::open_tcp;
-use crate::http::endpoint::{Address, Endpoint};
-use crate::registry::{DEFAULT_MAX_SERVERS, LEASE_HEADER, REGISTRY_PATH, SERVER_HEADER};
+use crate::http::endpoint::Endpoint;
+use crate::registry::url::RegistryUrl;
+use crate::registry::{
+    AGE_HEADER, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, LEASE_HEADER, Registry,
+    RegistryError, SERVER_HEADER, ServerList, WEIGHT_HEADER, in_time,
+};
 
-/// The default for one request to the registry, from connecting to the last byte of the answer.
-pub const DEFAULT_REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
-pub const MAX_LIST_LEN: usize = 2 * 1024 * 1024;
+pub const MAX_LIST_LEN: usize = 3 * 1024 * 1024;
 
-/// Where a registry is: `http://host[:port][/path]`.
+/// A registry at a URL. Cheap to clone: it holds no connection.
 ///
-/// Without a port it is 80; without a path it is [`REGISTRY_PATH`].
-///
-/// ```
-/// use day7_registry::RegistryUrl;
-///
-/// let url: RegistryUrl = "http://localhost:9999".parse()?;
-/// assert_eq!(url.to_string(), "http://localhost:9999/_rrpc_/registry");
-/// # Ok::<(), day7_registry::RegistryUrlError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RegistryUrl {
-    address: Address,
-    path: String,
-}
-
-/// The text is no URL of a registry. Its `Display` shows what was given, what is wrong, and what is accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bad registry URL {text:?}: {reason}; expected http://host:port or http://host:port/path")]
-pub struct RegistryUrlError {
-    text: String,
-    reason: &'static str,
-}
-
-impl FromStr for RegistryUrl {
-    type Err = RegistryUrlError;
-
-    fn from_str(text: &str) -> Result<RegistryUrl, RegistryUrlError> {
-        parse_url(text).map_err(|reason| RegistryUrlError { text: text.to_owned(), reason })
-    }
-}
-
-fn parse_url(text: &str) -> Result<RegistryUrl, &'static str> {
-    let rest = match text.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return Err("https is not supported"),
-        Some(_) => return Err("the scheme is not http"),
-        None => return Err("the scheme is missing"),
-    };
-    if rest.contains(['?', '#']) {
-        return Err("a query or a fragment has no meaning here");
-    }
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if host.contains('@') {
-        return Err("user names and passwords are not supported");
-    }
-    // The colons of an IPv6 address are inside of its brackets.
-    let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
-    let address = match has_port {
-        true => Address::parse(host)?,
-        false => Address::parse(&format!("{host}:80"))?,
-    };
-    let path = if matches!(path, "" | "/") { REGISTRY_PATH } else { path };
-    path.parse::<Uri>().map_err(|_| "the path has characters that no path has")?;
-    Ok(RegistryUrl { address, path: path.to_owned() })
-}
-
-impl fmt::Display for RegistryUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.address.as_str(), self.path)
-    }
-}
-
-/// Why a request to the registry failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// There is no connection, or it broke before the answer was complete.
-    #[error("the registry cannot be reached: {0}")]
-    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
-    /// It took longer than allowed.
-    #[error("the registry did not answer within {after:?}")]
-    Timeout {
-        /// The limit that was reached.
-        after: Duration,
-    },
-    /// The registry refused.
-    #[error("the registry answered {status}: {text}")]
-    Status {
-        /// The HTTP status code. It is not of the 2xx.
-        status: u16,
-        /// The text of the answer, shortened.
-        text: String,
-    },
-    /// The answer has a good status, but it is not the answer of a registry.
-    #[error("the registry's answer is invalid: {0}")]
-    InvalidResponse(String),
-}
-
-impl RegistryError {
-    fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RegistryError {
-        let mut error = error.into();
-        // hyper's own text is short, such as "connection error". What it was is in the causes.
-        if error.source().is_some() {
-            error = error_chain(&anyhow::Error::from_boxed(error)).into();
-        }
-        RegistryError::Unreachable(Arc::from(error))
-    }
-}
-
-/// The servers that a registry lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ServerList {
-    /// The servers that are alive. It may be empty.
-    pub servers: Vec<Endpoint>,
-    /// How long a lease is. More than zero.
-    pub lease: Duration,
-}
-
-/// Sends requests to a registry. Cheap to clone: it holds no connection.
+/// It makes an id at random and sends it with what it registers. A server that starts again at the same endpoint has
+/// another id, and takes the place of the one before. What that one still sends changes nothing: it is answered 409.
 #[derive(Clone, Debug)]
-pub struct RegistryClient {
+pub struct HttpRegistry {
     url: RegistryUrl,
     timeout: Duration,
+    allow_local: bool,
+    /// The id of the instance. A deregistration ends it.
+    id: Arc<AtomicU64>,
 }
 
-impl RegistryClient {
-    /// A client of the registry there. Nothing is sent yet.
-    pub fn new(url: RegistryUrl) -> RegistryClient {
-        RegistryClient { url, timeout: DEFAULT_REGISTRY_TIMEOUT }
+impl HttpRegistry {
+    /// The registry there. Nothing is sent yet.
+    pub fn new(url: RegistryUrl) -> HttpRegistry {
+        let id = Arc::new(AtomicU64::new(rand::random()));
+        HttpRegistry { url, timeout: DEFAULT_REGISTRY_TIMEOUT, allow_local: false, id }
     }
 
     /// Gives up a request after this time. Default: [`DEFAULT_REGISTRY_TIMEOUT`].
-    pub fn timeout(mut self, after: Duration) -> RegistryClient {
+    pub fn timeout(mut self, after: Duration) -> HttpRegistry {
         self.timeout = after;
+        self
+    }
+
+    /// Also takes servers on this machine, `unix@…` and loopback addresses, from a registry on another one. Default:
+    /// they are left out, as they are none of the registry's: whoever can register there could make clients connect
+    /// to any socket of their own machine.
+    ///
+    /// A registry on a loopback address may always list them. A host's name that leads to a loopback address is not
+    /// noticed, except `localhost`.
+    pub fn allow_local_servers(mut self) -> HttpRegistry {
+        self.allow_local = true;
         self
     }
 
@@ -168,105 +82,28 @@ impl RegistryClient {
         &self.url
     }
 
-    pub(crate) fn time_limit(&self) -> Duration {
-        self.timeout
+    /// One exchange, under one limit. It succeeds with a 2xx status only.
+    async fn request(&self, request: Builder) -> Result<Response, RegistryError> {
+        in_time(self.timeout, self.exchange(request)).await
     }
 
-    /// Registers a server or renews its lease, and returns how long the lease is. Never zero.
-    ///
-    /// # Errors
-    /// [`RegistryError`]. Unless it is `Status`, the server may be registered or not.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection. The server may be registered or not.
-    pub async fn register(&self, server: &Endpoint) -> Result<Duration, RegistryError> {
-        let (headers, _) = self.request(Method::POST, Some(server)).await?;
-        lease(&headers)
-    }
-
-    /// Removes a server from the list. It is no error if it is not there.
-    ///
-    /// # Errors
-    /// [`RegistryError`]. Then the server is in the list until its lease ends.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection. The server may be in the list or not.
-    pub async fn deregister(&self, server: &Endpoint) -> Result<(), RegistryError> {
-        self.request(Method::DELETE, Some(server)).await.map(|_| ())
-    }
-
-    /// The list of the servers that are alive.
-    ///
-    /// An entry that is no endpoint is left out: a newer server may be reachable in ways that this client does not
-    /// know.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection.
-    pub async fn servers(&self) -> Result<ServerList, RegistryError> {
-        let (headers, body) = self.request(Method::GET, None).await?;
-        let entries: Vec<serde_json::Value> = serde_json::from_slice(&body)
-            .map_err(|error| RegistryError::InvalidResponse(format!("the list is no JSON array: {error}")))?;
-        // No registry holds more. Whatever is made of the list, such as a ring, grows with it.
-        if entries.len() > DEFAULT_MAX_SERVERS {
-            let len = entries.len();
-            let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
-            return Err(RegistryError::InvalidResponse(reason));
-        }
-        let mut servers = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match entry.as_str().map(Endpoint::from_str) {
-                Some(Ok(endpoint)) if !endpoint.is_unspecified() => servers.push(endpoint),
-                _ => {
-                    tracing::warn!(
-                        entry = ?truncate(entry.to_string()),
-                        "left out: no endpoint to connect to"
-                    );
-                }
-            }
-        }
-        Ok(ServerList { servers, lease: lease(&headers)? })
-    }
-
-    /// One exchange, under one deadline. It succeeds with a 2xx status only.
-    async fn request(
-        &self,
-        method: Method,
-        server: Option<&Endpoint>,
-    ) -> Result<(HeaderMap, Bytes), RegistryError> {
-        let exchange = tokio::time::timeout(self.timeout, self.exchange(method, server));
-        exchange.await.unwrap_or(Err(RegistryError::Timeout { after: self.timeout }))
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        server: Option<&Endpoint>,
-    ) -> Result<(HeaderMap, Bytes), RegistryError> {
-        let mut request = Request::builder().method(&method).uri(&self.url.path);
-        request = request.header(HOST, self.url.address.as_str());
-        request = request.header(CONNECTION, HeaderValue::from_static("close"));
-        if let Some(server) = server {
-            request = request.header(SERVER_HEADER, server.to_string());
-        }
-        if method == Method::POST {
-            // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
-            request = request.header(CONTENT_LENGTH, 0);
-        }
-        let request = request.body(Empty::<Bytes>::new()).map_err(RegistryError::unreachable)?;
-
-        let io = open_tcp(&self.url.address).await.map_err(RegistryError::unreachable)?;
-        let mut builder = hyper::client::conn::http1::Builder::new();
-        builder.max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
-        let (mut sender, http) =
-            builder.handshake(TokioIo::new(io)).await.map_err(RegistryError::unreachable)?;
+    async fn exchange(&self, request: Builder) -> Result<Response, RegistryError> {
+        let request = request
+            .uri(&self.url.path)
+            .header(HOST, self.url.address.as_str())
+            .header(CONNECTION, HeaderValue::from_static("close"))
+            .body(Empty::<Bytes>::new())
+            .map_err(unreachable)?;
+        let io = open_tcp(&self.url.address).await.map_err(unreachable)?;
+        let is_local = io.peer_addr().is_ok_and(|addr| is_loopback(addr.ip()));
+        let mut http = hyper::client::conn::http1::Builder::new();
+        http.max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
+        let (mut sender, http) = http.handshake(TokioIo::new(io)).await.map_err(unreachable)?;
         // hyper's side of the connection is a task. It ends with this set, so with this exchange.
         let mut driver = JoinSet::new();
         driver.spawn(http);
 
-        let response = sender.send_request(request).await.map_err(RegistryError::unreachable)?;
+        let response = sender.send_request(request).await.map_err(unreachable)?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let text = read_refusal(body).await;
@@ -275,19 +112,147 @@ impl RegistryClient {
         let body = Limited::new(body, MAX_LIST_LEN).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
             true => RegistryError::InvalidResponse(format!("it is longer than {MAX_LIST_LEN} bytes")),
-            false => RegistryError::unreachable(error),
+            false => unreachable(error),
         })?;
-        Ok((head.headers, body.to_bytes()))
+        Ok(Response { headers: head.headers, body: body.to_bytes(), is_local })
     }
+}
+
+impl Registry for HttpRegistry {
+    /// As the trait says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection. The server may be registered or not.
+    async fn register(&self, instance: &Instance) -> Result<Duration, RegistryError> {
+        let id = self.id.load(Ordering::Relaxed);
+        let request = named(Method::POST, instance, id)
+            .header(WEIGHT_HEADER, instance.weight)
+            // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
+            .header(CONTENT_LENGTH, 0);
+        lease(&self.request(request).await?.headers)
+    }
+
+    /// As the trait says. A later registration is that of a new instance.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection. The server may be in the list or not.
+    async fn deregister(&self, instance: &Instance) -> Result<(), RegistryError> {
+        let id = self.id.load(Ordering::Relaxed);
+        self.request(named(Method::DELETE, instance, id)).await?;
+        self.id.store(rand::random(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As the trait says.
+    ///
+    /// An entry that is no server is left out: a newer server may be reachable in ways that are not known here.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    async fn servers(&self) -> Result<ServerList, RegistryError> {
+        let response = self.request(Request::builder().method(Method::GET)).await?;
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(&response.body)
+            .map_err(|error| RegistryError::InvalidResponse(format!("the list is no JSON array: {error}")))?;
+        // No registry holds more. Whatever is made of the list, such as a ring, grows with it.
+        if entries.len() > DEFAULT_MAX_SERVERS {
+            let len = entries.len();
+            let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
+            return Err(RegistryError::InvalidResponse(reason));
+        }
+        let listed = entries.len();
+        let mut servers: Vec<_> = entries.iter().filter_map(instance).collect();
+        if servers.len() < listed {
+            tracing::warn!(count = listed - servers.len(), "entries left out: no endpoint to connect to");
+        }
+        if !response.is_local && !self.allow_local {
+            let known = servers.len();
+            servers.retain(|server| !is_local(&server.endpoint));
+            if servers.len() < known {
+                tracing::warn!(
+                    count = known - servers.len(),
+                    "servers left out: they are on this machine, and the registry is not"
+                );
+            }
+        }
+        let age = millis(&response.headers, AGE_HEADER)?.unwrap_or(Duration::MAX);
+        Ok(ServerList::new(servers, lease(&response.headers)?).age(age))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// What came of one exchange.
+struct Response {
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether the registry is at a loopback address.
+    is_local: bool,
+}
+
+/// A request that names one server, and the instance that sends it.
+fn named(method: Method, instance: &Instance, id: u64) -> Builder {
+    let endpoint = instance.endpoint.to_string();
+    Request::builder()
+        .method(method)
+        .header(SERVER_HEADER, endpoint)
+        .header(INSTANCE_HEADER, format!("{id:016x}"))
+}
+
+/// A server as the list shows it.
+#[derive(Deserialize)]
+struct Listed {
+    endpoint: String,
+    weight: Option<NonZeroU16>,
+}
+
+fn instance(entry: &serde_json::Value) -> Option<Instance> {
+    let Listed { endpoint, weight } = Listed::deserialize(entry).ok()?;
+    let endpoint = Endpoint::from_str(&endpoint).ok().filter(|endpoint| !endpoint.is_unspecified())?;
+    Some(Instance::new(endpoint).weight(weight.map_or(1, |weight| weight.get().into())))
+}
+
+/// Whether a server is on the machine of whoever connects to it.
+fn is_local(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Tcp(address) | Endpoint::Http(address) => match address.as_str().parse::<SocketAddr>() {
+            Ok(addr) => is_loopback(addr.ip()),
+            Err(_) => address.as_str().starts_with("localhost:") || address.as_str().contains(".localhost:"),
+        },
+        Endpoint::Unix(_) => true,
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// The length of a lease, from the registry's answer.
 fn lease(headers: &HeaderMap) -> Result<Duration, RegistryError> {
-    let millis = headers.get(LEASE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-    match millis {
-        Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
-        _ => Err(RegistryError::InvalidResponse(format!(
-            "the header {LEASE_HEADER} is not a number above zero"
-        ))),
+    match millis(headers, LEASE_HEADER)? {
+        Some(lease) if !lease.is_zero() => Ok(lease),
+        _ => {
+            Err(RegistryError::InvalidResponse(format!("the header {LEASE_HEADER} is no number above zero")))
+        }
     }
+}
+
+fn millis(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, RegistryError> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let millis = value.to_str().ok().and_then(|value| value.parse().ok());
+    let millis =
+        millis.ok_or_else(|| RegistryError::InvalidResponse(format!("the header {name} is no number")))?;
+    Ok(Some(Duration::from_millis(millis)))
+}
+
+fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RegistryError {
+    let mut error = error.into();
+    // hyper's own text is short, such as "connection error". What it was is in the causes.
+    if error.source().is_some() {
+        error = error_chain(&anyhow::Error::from_boxed(error)).into();
+    }
+    RegistryError::Unreachable(Arc::from(error))
 }

@@ -13,20 +13,18 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::balance::discovery::Instance;
 use crate::deadline::deadline;
-use crate::http::endpoint::Endpoint;
 use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
-use crate::registry::client::{RegistryClient, RegistryError};
+use crate::registry::{Registry, RegistryError, in_time};
 
 /// The longest time between two heartbeats, however long the lease is. For so long, a registry that was restarted
 /// may not know this server.
 pub const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest pause after a failed heartbeat. A third of the lease, if that is shorter.
-pub const MAX_HEARTBEAT_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Keeps one server registered, for as long as this value lives.
 ///
@@ -34,11 +32,11 @@ pub const MAX_HEARTBEAT_BACKOFF: Duration = Duration::from_secs(5);
 /// [`shutdown`](Heartbeat::shutdown) is better: then it is forgotten at once.
 ///
 /// ```no_run
-/// use day7_registry::{Endpoint, Heartbeat, RegistryClient};
+/// use day7_registry::{Endpoint, Heartbeat, HttpRegistry, Instance};
 ///
 /// # async fn example(addr: std::net::SocketAddr) -> anyhow::Result<()> {
-/// let registry = RegistryClient::new("http://127.0.0.1:9999".parse()?);
-/// let heartbeat = Heartbeat::start(registry, Endpoint::tcp(addr));
+/// let registry = HttpRegistry::new("http://127.0.0.1:9999".parse()?);
+/// let heartbeat = Heartbeat::start(registry, Instance::new(Endpoint::tcp(addr)).weight(2));
 /// // serve, until a signal to stop; then, before the last calls are drained:
 /// heartbeat.shutdown().await?;
 /// # Ok(()) }
@@ -46,11 +44,11 @@ pub const MAX_HEARTBEAT_BACKOFF: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 #[must_use = "dropping it stops the heartbeat"]
 pub struct Heartbeat {
-    registry: RegistryClient,
-    endpoint: Endpoint,
+    instance: Instance,
+    time_limit: Duration,
     stop: CancellationToken,
     state: watch::Receiver<State>,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<Result<(), RegistryError>>,
 }
 
 /// What is known after the last heartbeat.
@@ -62,37 +60,31 @@ struct State {
     error: Option<RegistryError>,
 }
 
-impl Drop for Heartbeat {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Heartbeat {
-    /// Registers `endpoint` now, and then keeps its lease from ending.
+    /// Registers `instance` now, and then keeps its lease from ending.
     ///
-    /// `endpoint` is where clients reach the server, which is not always where it listens: no client can connect
+    /// Its endpoint is where clients reach the server, which is not always where it listens: no client can connect
     /// to `0.0.0.0`.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn start(registry: RegistryClient, endpoint: Endpoint) -> Heartbeat {
+    pub fn start(registry: impl Registry, instance: impl Into<Instance>) -> Heartbeat {
         let (sender, state) = watch::channel(State::default());
-        let stop = CancellationToken::new();
+        let (stop, instance, time_limit) = (CancellationToken::new(), instance.into(), registry.time_limit());
         let task = Task {
-            registry: registry.clone(),
-            endpoint: endpoint.clone(),
-            stop: stop.clone(),
+            registry,
+            instance: instance.clone(),
             state: sender,
             lease: None,
             backoff: Backoff::default(),
         };
-        Heartbeat { registry, endpoint, stop, state, task: tokio::spawn(task.run()) }
+        let task = AbortOnDropHandle::new(tokio::spawn(task.run(stop.clone())));
+        Heartbeat { instance, time_limit, stop, state, task }
     }
 
     /// The server that is being registered.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    pub fn instance(&self) -> &Instance {
+        &self.instance
     }
 
     /// Waits until the registry has accepted the server for the first time. This has no limit: see
@@ -118,48 +110,42 @@ impl Heartbeat {
 
     /// Ends the heartbeats and deregisters the server, so that clients stop calling it before it stops answering.
     ///
-    /// A heartbeat that is on its way is waited for. It must not be given up: the registry might read it after the
-    /// deregistration, and list a dead server for one more lease. All of it takes at most the
-    /// [time limit](RegistryClient::timeout) of one request.
+    /// A heartbeat that is on its way is waited for, and the deregistration comes after it. All of it takes at most
+    /// the [time limit](Registry::time_limit) of one request.
     ///
     /// # Errors
     /// [`RegistryError`] if the server could not be deregistered. The registry forgets it when its lease ends.
     ///
     /// # Cancel safety
     /// Dropping the future ends the heartbeats. The server may be deregistered or not.
-    pub async fn shutdown(mut self) -> Result<(), RegistryError> {
+    pub async fn shutdown(self) -> Result<(), RegistryError> {
         self.stop.cancel();
-        let after = self.registry.time_limit();
-        let deregistering = async {
-            if let Err(error) = (&mut self.task).await {
-                tracing::error!(%error, "the heartbeat's task failed");
-            }
-            self.registry.deregister(&self.endpoint).await
-        };
-        timeout(after, deregistering).await.unwrap_or(Err(RegistryError::Timeout { after }))
+        in_time(self.time_limit, async {
+            let ended = self.task.await;
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        })
+        .await
     }
 }
 
 /// What the task of a heartbeat owns.
-struct Task {
-    registry: RegistryClient,
-    endpoint: Endpoint,
-    stop: CancellationToken,
+struct Task<R> {
+    registry: R,
+    instance: Instance,
     state: watch::Sender<State>,
     /// The lease that the registry granted last.
     lease: Option<Duration>,
     backoff: Backoff,
 }
 
-impl Task {
-    async fn run(mut self) {
-        while !self.stop.is_cancelled() {
+impl<R: Registry> Task<R> {
+    /// Registers until it is stopped, then deregisters.
+    async fn run(mut self, stop: CancellationToken) -> Result<(), RegistryError> {
+        while !stop.is_cancelled() {
             let pause = self.attempt().await;
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.stop.cancelled() => {}
-            }
+            stop.run_until_cancelled(sleep(pause)).await;
         }
+        self.registry.deregister(&self.instance).await
     }
 
     /// Registers or renews. Returns the pause after it.
@@ -167,7 +153,7 @@ impl Task {
         // A registry that hangs must not cost the whole lease: there must be time for another attempt.
         let after = self.third_of_lease().unwrap_or(Duration::MAX).min(self.registry.time_limit());
         let started = Instant::now();
-        match self.registry.clone().timeout(after).register(&self.endpoint).await {
+        match in_time(after, self.registry.register(&self.instance)).await {
             Ok(lease) => {
                 self.lease = Some(lease);
                 self.backoff.reset();
@@ -175,18 +161,17 @@ impl Task {
                 let lease_end = deadline(lease.saturating_sub(started.elapsed()));
                 let last = self.state.send_replace(State { lease_end: Some(lease_end), error: None });
                 if last.lease_end.is_none() || last.error.is_some() {
-                    tracing::info!(endpoint = %self.endpoint, ?lease, "registered");
+                    tracing::info!(endpoint = %self.instance.endpoint, ?lease, "registered");
                 }
                 spread(self.third_of_lease().unwrap_or(SHORTEST_PAUSE))
             }
             Err(error) => {
                 let is_first = self.state.borrow().error.is_none();
                 if is_first {
-                    tracing::warn!(endpoint = %self.endpoint, %error, "cannot register; trying again");
+                    tracing::warn!(endpoint = %self.instance.endpoint, %error, "cannot register; trying again");
                 }
                 self.state.send_modify(|state| state.error = Some(error));
-                let longest = self.third_of_lease().unwrap_or(Duration::MAX).min(MAX_HEARTBEAT_BACKOFF);
-                self.backoff.next(longest)
+                self.backoff.next(self.third_of_lease().unwrap_or(Duration::MAX))
             }
         }
     }

@@ -16,50 +16,39 @@
 //! DELETE /_rrpc_/registry   X-Rrpc-Server: tcp@10.0.0.7:9999   deregisters; 204
 //! ```
 //!
-//! It keeps its list in memory only. A registry that restarts knows no server, and after one round of heartbeats
-//! it knows all of them again.
+//! `/_rrpc_/registry/NAME` is the same for the servers of one service.
+//!
+//! What servers and clients need of a registry is the trait [`Registry`]. [`HttpRegistry`](client::HttpRegistry)
+//! sends it to a [`RegistryServer`](server::RegistryServer); another implementation may use etcd.
 
-mod backoff;
+pub mod backoff;
 pub mod client;
 pub mod discovery;
 pub mod heartbeat;
+mod leases;
+mod request;
+pub mod server;
+pub mod url;
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use crate::balance::discovery::Instance;
 
-use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline};
-use crate::error::Error;
-use crate::http::connect::MAX_HTTP_HEADER_LEN;
-use crate::http::door::{answer, not_allowed, run_http, text};
-use crate::http::endpoint::{Endpoint, EndpointError};
-use crate::server::DEFAULT_MAX_CONNECTIONS;
-use crate::server::accept::accept_loop;
-use crate::server::listener::Listener;
-
-/// Where a registry is found on its port.
+/// Where a registry is found on its port. A slash and a name behind it are the servers of that name alone.
 pub const REGISTRY_PATH: &str = "/_rrpc_/registry";
 /// The header of a request that names one server.
 pub const SERVER_HEADER: &str = "x-rrpc-server";
+/// The header of a request with the weight of that server, from 1 to 65535. Without it, the weight is 1.
+pub const WEIGHT_HEADER: &str = "x-rrpc-weight";
+/// The header of a request with the id of the instance that sends it.
+pub const INSTANCE_HEADER: &str = "x-rrpc-instance";
 /// The header of an answer that lists all servers, with commas between them.
 pub const SERVERS_HEADER: &str = "x-rrpc-servers";
 /// The header of an answer that says how long a lease is, in milliseconds.
 pub const LEASE_HEADER: &str = "x-rrpc-lease-ms";
+/// The header of an answer that says for how long the registry has been there, in milliseconds.
+pub const AGE_HEADER: &str = "x-rrpc-age-ms";
 
 /// The default for a lease.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
@@ -68,211 +57,129 @@ pub const DEFAULT_MAX_SERVERS: usize = 10_000;
 /// The longest endpoint that can be registered, in bytes. It has as many in JSON, so a list of
 /// [`DEFAULT_MAX_SERVERS`] is never longer than [`MAX_LIST_LEN`](crate::MAX_LIST_LEN).
 pub const MAX_SERVER_LEN: usize = 200;
+/// The longest name of a service at a registry, in bytes.
+pub const MAX_NAME_LEN: usize = 64;
+/// The longest id of an instance, in bytes.
+pub const MAX_INSTANCE_ID_LEN: usize = 64;
 /// The longest list that is sent as a header, in bytes. A longer one is in the body alone.
 pub const MAX_SERVERS_HEADER_LEN: usize = 4096;
+/// The default for one request to the registry, from connecting to the last byte of the answer.
+pub const DEFAULT_REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Keeps the list of the servers that are alive, and serves it over HTTP.
+/// A registry, as its users see it: [`Heartbeat`](heartbeat::Heartbeat) registers a server, and
+/// [`RegistryDiscovery`](discovery::RegistryDiscovery) lists the servers. One value is for the servers of one service.
 ///
-/// A clone is another handle on the same list.
-///
-/// ```no_run
-/// use day7_registry::Registry;
-///
-/// # async fn example() -> anyhow::Result<()> {
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:9999").await?;
-/// Registry::new().serve(listener).await;
-/// # Ok(()) }
 /// ```
-#[derive(Clone)]
-pub struct Registry {
-    /// Every server with the end of its lease. Held for one look or change, never across an `await`.
-    leases: Arc<Mutex<HashMap<Endpoint, Instant>>>,
-    lease: Duration,
-    max_servers: usize,
-}
-
-impl Default for Registry {
-    fn default() -> Registry {
-        Registry::new()
-    }
-}
-
-impl Registry {
-    /// A registry with an empty list.
-    pub fn new() -> Registry {
-        Registry { leases: Arc::default(), lease: DEFAULT_LEASE, max_servers: DEFAULT_MAX_SERVERS }
-    }
-
-    /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_LEASE`].
-    pub fn lease(mut self, lease: Duration) -> Registry {
-        self.lease = lease.max(Duration::from_millis(1));
-        self
-    }
-
-    /// Refuses further servers while so many are alive. Default, and the most: [`DEFAULT_MAX_SERVERS`], as
-    /// clients refuse a longer list.
-    pub fn max_servers(mut self, servers: usize) -> Registry {
-        self.max_servers = servers.min(DEFAULT_MAX_SERVERS);
-        self
-    }
-
-    /// The servers that are alive, sorted by their text.
-    pub fn servers(&self) -> Vec<Endpoint> {
-        let now = Instant::now();
-        let alive = |(endpoint, end): (&Endpoint, &Instant)| (*end > now).then(|| endpoint.clone());
-        let mut servers: Vec<_> = self.leases().iter().filter_map(alive).collect();
-        servers.sort_by_cached_key(Endpoint::to_string);
-        servers
-    }
-
-    /// Accepts connections and answers them, until this future is dropped; that ends all of them.
-    ///
-    /// # Cancel safety
-    /// Dropping the future is the way to stop the registry. Its list stays as long as there are clones.
-    pub async fn serve<L: Listener<Io: Unpin>>(&self, listener: L) {
-        self.serve_with_shutdown(listener, std::future::pending()).await.ok();
-    }
-
-    /// As [`serve`](Registry::serve), until `signal` is ready. Then it stops accepting, and finishes the
-    /// answers that it owes, for at most a second.
+/// use std::time::Duration;
+/// use day7_registry::{Instance, Registry, RegistryError, ServerList};
+///
+/// /// A list that never changes.
+/// struct Fixed(Vec<Instance>);
+///
+/// impl Registry for Fixed {
+///     async fn register(&self, _: &Instance) -> Result<Duration, RegistryError> {
+///         Ok(Duration::from_secs(60))
+///     }
+///
+///     async fn deregister(&self, _: &Instance) -> Result<(), RegistryError> {
+///         Ok(())
+///     }
+///
+///     async fn servers(&self) -> Result<ServerList, RegistryError> {
+///         Ok(ServerList::new(self.0.clone(), Duration::from_secs(60)))
+///     }
+/// }
+/// ```
+///
+/// # Contract
+/// A dropped future gives its request up. A `register` that was given up must not take effect after a `deregister`
+/// that came later, or a dead server is listed for one more lease.
+pub trait Registry: Send + Sync + 'static {
+    /// Registers an instance or renews its lease, and returns how long the lease is. Never zero.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if a connection did not end within the
-    /// [grace period](crate::DEFAULT_GRACE_PERIOD) of a server.
+    /// [`RegistryError`]. The instance may be registered or not.
+    fn register(&self, instance: &Instance) -> impl Future<Output = Result<Duration, RegistryError>> + Send;
+
+    /// Takes an instance off the list. It is no error if it is not there.
     ///
-    /// # Cancel safety
-    /// As [`serve`](Registry::serve).
-    pub async fn serve_with_shutdown<L: Listener<Io: Unpin>>(
-        &self,
-        listener: L,
-        signal: impl Future<Output = ()>,
-    ) -> Result<(), Error> {
-        let serve_one = |io, _, shutdown| {
-            let registry = self.clone();
-            async move { registry.serve_one(io, shutdown).await }
-        };
-        let accepting =
-            accept_loop(listener, DEFAULT_MAX_CONNECTIONS, DEFAULT_GRACE_PERIOD, signal, serve_one);
-        // Both live in this future: no task is left behind that would go on counting leases.
-        tokio::select! {
-            ended = accepting => ended,
-            never = self.forget_ended() => match never {},
-        }
-    }
+    /// # Errors
+    /// [`RegistryError`]. The instance may be in the list until its lease ends.
+    fn deregister(&self, instance: &Instance) -> impl Future<Output = Result<(), RegistryError>> + Send;
 
-    /// Answers one request. One connection, one request, one time limit for all of it: a client cannot hold a
-    /// connection by sending nothing, nor by reading nothing.
-    async fn serve_one<Io>(&self, io: Io, shutdown: CancellationToken) -> Result<(), Error>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let respond = service_fn(async |request| Ok::<_, Infallible>(self.respond(&request)));
-        let after = DEFAULT_HANDSHAKE_TIMEOUT;
-        let mut builder = http1::Builder::new();
-        builder.keep_alive(false).max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
-        builder.timer(TokioTimer::new()).header_read_timeout(after);
-        let http = pin!(builder.serve_connection(TokioIo::new(io), respond));
-        run_http(http, http1::Connection::graceful_shutdown, after, &shutdown).await
-    }
+    /// The servers that are alive.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    fn servers(&self) -> impl Future<Output = Result<ServerList, RegistryError>> + Send;
 
-    /// Removes what has ended, for as long as the registry is served. `servers` looks at the clock itself, so
-    /// this only frees memory.
-    async fn forget_ended(&self) -> Infallible {
-        loop {
-            // All leases are equally long: one that is granted while we sleep does not end before this.
-            let next = self.leases().values().min().copied();
-            sleep_until(next.unwrap_or_else(|| deadline(self.lease))).await;
-            remove_ended(&mut self.leases());
-        }
-    }
-
-    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if request.uri().path() != REGISTRY_PATH {
-            return text(StatusCode::NOT_FOUND, format!("nothing here: expected {REGISTRY_PATH}\n"));
-        }
-        match *request.method() {
-            Method::GET => self.list(),
-            Method::POST => named_server(request).map_or_else(bad_request, |server| self.register(server)),
-            Method::DELETE => named_server(request).map_or_else(bad_request, |server| {
-                self.leases().remove(&server);
-                let mut response = Response::new(Full::default());
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                response
-            }),
-            _ => not_allowed("GET, POST, DELETE"),
-        }
-    }
-
-    fn register(&self, server: Endpoint) -> Response<Full<Bytes>> {
-        let mut leases = self.leases();
-        if leases.len() >= self.max_servers && !leases.contains_key(&server) {
-            remove_ended(&mut leases);
-            if leases.len() >= self.max_servers {
-                let full = format!("the registry is full: {} servers are registered\n", self.max_servers);
-                return text(StatusCode::INSUFFICIENT_STORAGE, full);
-            }
-        }
-        leases.insert(server, deadline(self.lease));
-        self.json(&json!({ "lease_ms": self.lease_ms() }))
-    }
-
-    fn list(&self) -> Response<Full<Bytes>> {
-        let servers: Vec<_> = self.servers().iter().map(Endpoint::to_string).collect();
-        let mut response = self.json(&json!(servers));
-        let list = servers.join(",");
-        if list.len() <= MAX_SERVERS_HEADER_LEN
-            && let Ok(list) = HeaderValue::from_str(&list)
-        {
-            response.headers_mut().insert(SERVERS_HEADER, list);
-        }
-        response
-    }
-
-    /// 200, with the lease as a header.
-    fn json(&self, value: &serde_json::Value) -> Response<Full<Bytes>> {
-        let mut response = answer(StatusCode::OK, "application/json", value.to_string().into());
-        response.headers_mut().insert(LEASE_HEADER, self.lease_ms().into());
-        response
-    }
-
-    fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn leases(&self) -> MutexGuard<'_, HashMap<Endpoint, Instant>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long one request may take. A heartbeat and a discovery give up one that takes longer. Default:
+    /// [`DEFAULT_REGISTRY_TIMEOUT`].
+    fn time_limit(&self) -> Duration {
+        DEFAULT_REGISTRY_TIMEOUT
     }
 }
 
-fn remove_ended(leases: &mut HashMap<Endpoint, Instant>) {
-    let now = Instant::now();
-    leases.retain(|_, end| *end > now);
+/// The servers that a registry lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerList {
+    /// The servers that are alive. It may be empty.
+    pub servers: Vec<Instance>,
+    /// How long a lease is. More than zero.
+    pub lease: Duration,
+    /// For how long the registry has been there. While this is less than a lease, it may not know all servers yet.
+    pub age: Duration,
 }
 
-/// The one server that a request names, or what is wrong with it.
-fn named_server(request: &Request<Incoming>) -> Result<Endpoint, String> {
-    let mut values = request.headers().get_all(SERVER_HEADER).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().map_err(|_| "it is no plain ASCII text".to_owned())?,
-        (None, _) => return Err("it is missing".to_owned()),
-        (Some(_), Some(_)) => return Err("it is there more than once".to_owned()),
-    };
-    if value.len() > MAX_SERVER_LEN {
-        return Err(format!("it is longer than {MAX_SERVER_LEN} bytes"));
+impl ServerList {
+    /// The list of a registry that knows all servers.
+    pub fn new(servers: Vec<Instance>, lease: Duration) -> ServerList {
+        ServerList { servers, lease, age: Duration::MAX }
     }
-    if value.contains(',') {
-        return Err(format!("{value:?} has a comma, but a server registers itself alone"));
-    }
-    let endpoint: Endpoint = value.parse().map_err(|error: EndpointError| error.to_string())?;
-    match endpoint.is_unspecified() {
-        true => {
-            Err(format!("no client can connect to {endpoint}: register an address that clients can reach"))
-        }
-        false => Ok(endpoint),
+
+    /// The same list, of a registry that has been there for so long.
+    pub fn age(self, age: Duration) -> ServerList {
+        ServerList { age, ..self }
     }
 }
 
-fn bad_request(reason: String) -> Response<Full<Bytes>> {
-    let accepted = "expected one endpoint, such as X-Rrpc-Server: tcp@10.0.0.7:9999";
-    text(StatusCode::BAD_REQUEST, format!("bad header X-Rrpc-Server: {reason}\n{accepted}\n"))
+/// Why a request to the registry failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// There is no connection, or it broke before the answer was complete.
+    #[error("the registry cannot be reached: {0}")]
+    Unreachable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// It took longer than allowed.
+    #[error("the registry did not answer within {after:?}")]
+    Timeout {
+        /// The limit that was reached.
+        after: Duration,
+    },
+    /// The registry refused.
+    #[error("the registry answered {status}: {text}")]
+    Status {
+        /// The HTTP status code. It is not of the 2xx.
+        status: u16,
+        /// The text of the answer, shortened.
+        text: String,
+    },
+    /// The answer has a good status, but it is not the answer of a registry.
+    #[error("the registry's answer is invalid: {0}")]
+    InvalidResponse(String),
+}
+
+/// Runs one request to a registry, under a limit.
+async fn in_time<T>(
+    after: Duration,
+    request: impl Future<Output = Result<T, RegistryError>>,
+) -> Result<T, RegistryError> {
+    tokio::time::timeout(after, request).await.unwrap_or(Err(RegistryError::Timeout { after }))
+}
+
+/// Whether this is the name of a service: 1 to [`MAX_NAME_LEN`] ASCII letters, digits, `-`, `_` and `.`.
+fn is_name(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part)
 }

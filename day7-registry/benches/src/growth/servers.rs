@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use day7_registry::{
-    Discovery, Endpoint, MultiServersDiscovery, Registry, RegistryClient, RegistryDiscovery, SelectMode,
+    Endpoint, HttpRegistry, Instance, MultiServersDiscovery, Registry, RegistryServer, SelectMode,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ pub(crate) fn run_registry() -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("http://{}", listener.local_addr()?);
         std::io::stdout().flush()?;
-        Registry::new().lease(LEASE).serve(listener).await;
+        RegistryServer::new().lease(LEASE).serve(listener).await;
         Ok(())
     })
 }
@@ -56,8 +56,9 @@ pub(super) fn measure(quick: bool) -> Result<Vec<Series>> {
 
 async fn costs(size: usize, times: usize) -> Result<[f64; 8]> {
     let mut process = Process::start(&["registry".to_owned()])?;
-    let registry = RegistryClient::new(process.line()?.parse()?);
-    let servers: Vec<_> = (0..size).map(endpoint).collect::<Result<_>>()?;
+    let registry = HttpRegistry::new(process.line()?.parse()?);
+    let endpoints: Vec<_> = (0..size).map(endpoint).collect::<Result<_>>()?;
+    let servers: Vec<_> = endpoints.iter().cloned().map(Instance::new).collect();
     register(&registry, &servers).await?;
 
     let post = median_micros(times, async || Ok(registry.register(&servers[0]).await.map(drop)?)).await?;
@@ -67,19 +68,24 @@ async fn costs(size: usize, times: usize) -> Result<[f64; 8]> {
         Ok(())
     })
     .await?;
-    let discovery = RegistryDiscovery::start(registry.clone());
-    discovery.refresh().await?;
-    let same = median_micros(times, async || Ok(discovery.refresh().await?)).await?;
+    // What the task of a discovery does, without its pauses.
+    let known = MultiServersDiscovery::unknown();
+    let refresh = async || -> Result<()> {
+        known.update(registry.servers().await?.servers);
+        Ok(())
+    };
+    refresh().await?;
+    let same = median_micros(times, refresh).await?;
     let mut gone = Vec::new();
     for server in servers.iter().cycle().take(times) {
         registry.deregister(server).await?;
-        gone.push(median_micros(1, async || Ok(discovery.refresh().await?)).await?);
+        gone.push(median_micros(1, refresh).await?);
         registry.register(server).await?;
-        discovery.refresh().await?;
+        refresh().await?;
     }
     let gone = Summary::of(gone).context("no measurement")?.median;
 
-    let list = MultiServersDiscovery::new(servers);
+    let list = MultiServersDiscovery::new(endpoints);
     let key = SelectMode::ConsistentHash("a key".into());
     let mut chosen = [0.0; 4];
     let modes = [SelectMode::Random, SelectMode::RoundRobin, SelectMode::WeightedRoundRobin, key];
@@ -98,7 +104,7 @@ async fn costs(size: usize, times: usize) -> Result<[f64; 8]> {
     Ok([post, get, same, gone, random, in_turn, by_weight, by_key])
 }
 
-async fn register(registry: &RegistryClient, servers: &[Endpoint]) -> Result<()> {
+async fn register(registry: &HttpRegistry, servers: &[Instance]) -> Result<()> {
     let mut registering = JoinSet::new();
     for server in servers {
         if registering.len() >= AT_ONCE

@@ -22,7 +22,9 @@ fn a_connect_with_content_is_refused_and_closed() {
         for (declared, content) in
             [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
         {
-            for (target, behind) in [(RPC_PATH, ""), (RPC_PATH, content), ("example.com:443", content)] {
+            let targets =
+                [(RPC_PATH, ""), (RPC_PATH, content), ("example.com:443", content), ("/nowhere", content)];
+            for (target, behind) in targets {
                 let mut peer = Peer::connect(server.addr).await;
                 let head = format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n{declared}\r\n\r\n");
                 let next = if behind.is_empty() { "" } else { "GET / HTTP/1.1\r\nHost: x\r\n\r\n" };

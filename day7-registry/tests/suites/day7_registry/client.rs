@@ -7,9 +7,9 @@
 
 use super::*;
 
-/// Method, path, `Host` and the name of the server: each request has what HTTP and the registry want.
+/// Method, path, `Host`, the server with its weight, and who asks: each request has what HTTP and the registry want.
 ///
-/// A registry or a proxy of another origin must understand them. Some of them refuse a `POST` that does not
+/// Every `HttpRegistry` is an instance of its own, and its clones are the same one. A registry or a proxy of another origin must understand them. Some of them refuse a `POST` that does not
 /// say how long its content is, be it empty.
 ///
 /// Hint: hyper writes what you give it and adds little. `Host` you have to set yourself.
@@ -19,20 +19,34 @@ fn the_client_sends_plain_http() {
         let registry = HandRegistry::start().await;
         let client = registry.client();
         let host = client.url().to_string().replace("http://", "").replace(REGISTRY_PATH, "");
-        let server = endpoint("tcp@127.0.0.1:7001");
+        let server = instance("tcp@127.0.0.1:7001").weight(7);
         let check = |request: &HandRequest, method: &str, server: Option<&str>| {
             assert_eq!(request.head.line, format!("{method} /_rrpc_/registry HTTP/1.1"));
             assert_eq!(request.head.header("host"), Some(&*host), "{method}");
             assert_eq!(request.head.header("x-rrpc-server"), server, "{method}");
         };
 
-        let (lease, ()) = tokio::join!(client.register(&server), async {
+        let (lease, id) = tokio::join!(client.register(&server), async {
             let request = registry.request().await;
             check(&request, "POST", Some("tcp@127.0.0.1:7001"));
             assert!(request.head.header("content-length").is_some(), "{:?}", request.head);
+            assert_eq!(request.head.header("x-rrpc-weight"), Some("7"));
+            let id = request.head.header("x-rrpc-instance").expect("an id").to_owned();
             request.grant(LEASE).await;
+            id
         });
         assert_eq!(lease.unwrap(), LEASE);
+
+        let (again, stranger) = (client.clone(), registry.client());
+        for (client, is_same) in [(&again, true), (&stranger, false)] {
+            let (lease, other) = tokio::join!(client.register(&server), async {
+                let request = registry.request().await;
+                let id = request.head.header("x-rrpc-instance").expect("an id").to_owned();
+                request.grant(LEASE).await;
+                id
+            });
+            assert_eq!((lease.unwrap(), id == other), (LEASE, is_same), "{id} and {other}");
+        }
 
         let (list, ()) = tokio::join!(client.servers(), async {
             let request = registry.request().await;
@@ -40,11 +54,12 @@ fn the_client_sends_plain_http() {
             request.list(LEASE, &["tcp@127.0.0.1:7001"]).await;
         });
         let list = list.unwrap();
-        assert_eq!((texts(&list.servers), list.lease), (vec![server.to_string()], LEASE));
+        assert_eq!((texts(&list.servers), list.lease), (vec!["tcp@127.0.0.1:7001".to_owned()], LEASE));
 
         let (deregistered, ()) = tokio::join!(client.deregister(&server), async {
             let request = registry.request().await;
             check(&request, "DELETE", Some("tcp@127.0.0.1:7001"));
+            assert_eq!(request.head.header("x-rrpc-instance"), Some(&*id));
             request.answer("204 No Content", &[], "").await;
         });
         deregistered.unwrap();
@@ -62,7 +77,7 @@ fn only_a_2xx_status_is_a_success() {
     run(async || {
         let registry = HandRegistry::start().await;
         let client = registry.client();
-        let server = endpoint("tcp@a:1");
+        let server = instance("tcp@a:1");
         let lease = &["X-Rrpc-Lease-Ms: 9000"];
         for (line, code) in [("500 Oops", 500), ("503 Busy", 503), ("302 Found", 302), ("404 Nope", 404)] {
             let answering = async { registry.request().await.answer(line, lease, "[]").await };
@@ -80,8 +95,8 @@ fn only_a_2xx_status_is_a_success() {
     });
 }
 
-/// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, or a
-/// list without end.
+/// A 200 that is not the answer of a registry is an error too: no JSON array, no lease, a lease of zero, an age that is
+/// no number, or a list without end.
 ///
 /// The port may belong to another program by now. And a lease of zero would make a heartbeat spin.
 ///
@@ -92,51 +107,33 @@ fn an_invalid_response_is_an_error() {
         let registry = HandRegistry::start().await;
         let client = registry.client();
         let too_long = format!("[\"{}\"]", "a".repeat(MAX_LIST_LEN));
-        let lists: [(&[&str], &str); 6] = [
+        let lists: [(&[&str], &str); 7] = [
             (&["X-Rrpc-Lease-Ms: 9000"], "<html>"),
             (&["X-Rrpc-Lease-Ms: 9000"], "{\"servers\":[]}"),
             (&["X-Rrpc-Lease-Ms: 9000"], &too_long),
             (&["X-Rrpc-Lease-Ms: 0"], "[]"),
             (&["X-Rrpc-Lease-Ms: soon"], "[]"),
             (&[], "[]"),
+            (&["X-Rrpc-Lease-Ms: 9000", "X-Rrpc-Age-Ms: old"], "[]"),
         ];
         for (headers, body) in lists {
             let answering = async { registry.request().await.answer("200 OK", headers, body).await };
             let result = tokio::join!(client.servers(), answering).0;
             assert!(matches!(result, Err(RegistryError::InvalidResponse(_))), "{headers:?}: {result:?}");
         }
-        let longest = format!("[\"tcp@a:1\"{}]", " ".repeat(2 * 1024 * 1024 - 11));
+        let longest = format!("[{{\"endpoint\":\"tcp@a:1\"}}{}]", " ".repeat(MAX_LIST_LEN - 24));
         assert_eq!(longest.len(), MAX_LIST_LEN);
         let answering =
             async { registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], &longest).await };
         let list = tokio::join!(client.servers(), answering).0.expect("a list of exactly the limit");
         assert_eq!(texts(&list.servers), ["tcp@a:1"]);
 
-        let server = endpoint("tcp@a:1");
+        let server = instance("tcp@a:1");
         for headers in [&[][..], &["X-Rrpc-Lease-Ms: 0"]] {
             let answering = async { registry.request().await.answer("200 OK", headers, "{}").await };
             let result = tokio::join!(client.register(&server), answering).0;
             assert!(matches!(result, Err(RegistryError::InvalidResponse(_))), "{headers:?}: {result:?}");
         }
-    });
-}
-
-/// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
-///
-/// A newer registry may list servers in a way that this client does not know. One of them must not hide all.
-///
-/// Hint: decode a list of texts first, and parse them one by one.
-#[test]
-fn entries_that_are_no_endpoints_are_left_out() {
-    run(async || {
-        let registry = HandRegistry::start().await;
-        let body = r#"["tcp@a:1", "quic@b:1", 7, null, "tcp@0.0.0.0:1", "", "tcp@c:1"]"#;
-        let answering = async {
-            registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], body).await;
-        };
-        let client = registry.client();
-        let list = tokio::join!(client.servers(), answering).0.unwrap();
-        assert_eq!(texts(&list.servers), ["tcp@a:1", "tcp@c:1"]);
     });
 }
 
@@ -213,5 +210,11 @@ fn urls_are_checked_when_they_are_parsed() {
             Ok(url) => panic!("{text:?} was taken for {url}"),
             Err(error) => assert!(error.to_string().contains(text), "{text:?}: {error}"),
         }
+    }
+    let url: RegistryUrl = "http://registry:9999".parse().unwrap();
+    let named = "http://registry:9999/_rrpc_/registry/Arith-2_b.c";
+    assert_eq!(url.service("Arith-2_b.c").unwrap(), named.parse().unwrap());
+    for name in ["", "a/b", "a b", "a?b", "\u{e4}", &"n".repeat(MAX_NAME_LEN + 1)] {
+        assert!(url.service(name).is_err(), "{name:?} was taken");
     }
 }

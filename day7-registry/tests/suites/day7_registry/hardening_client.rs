@@ -1,6 +1,6 @@
-//! Hardening: a registry that breaks off, stalls, or lists too many servers.
+//! Hardening: a registry that breaks off, stalls, or lists what it should not, and an instance that comes back.
 //!
-//! No new function. The limits are in `exchange` and `servers` in `src/registry/client.rs`.
+//! No new function. The limits are in `exchange` and `servers` in `src/registry/client.rs`, and `is_local` there.
 //!
 //! Chapter: Limits; What goes wrong without it
 
@@ -60,6 +60,27 @@ fn a_registry_that_refuses_and_stalls_is_told_with_its_status() {
     });
 }
 
+/// An entry of the list that is no endpoint, or none to connect to, is left out; the others are used.
+///
+/// A newer registry may list servers in a way that this client does not know. One of them must not hide all.
+///
+/// Hint: decode a list of texts first, and parse them one by one.
+#[test]
+fn entries_that_are_no_endpoints_are_left_out() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let body = r#"[{"endpoint":"tcp@a:1","weight":3,"zone":"b"}, {"endpoint":"quic@b:1"}, 7, null, "tcp@d:1",
+            {"endpoint":"tcp@0.0.0.0:1"}, {"endpoint":""}, {"weight":1}, {"endpoint":7}, {"endpoint":"tcp@e:1","weight":0},
+            {"endpoint":"tcp@e:1","weight":65536}, {"endpoint":"tcp@c:1"}]"#;
+        let answering = async {
+            registry.request().await.answer("200 OK", &["X-Rrpc-Lease-Ms: 9000"], body).await;
+        };
+        let client = registry.client();
+        let list = tokio::join!(client.servers(), answering).0.unwrap();
+        assert_eq!(list.servers, [instance("tcp@a:1").weight(3), instance("tcp@c:1")]);
+    });
+}
+
 /// A list of more servers than a registry holds is refused. One of exactly so many is taken.
 ///
 /// Short names make a list of 150,000 in the bytes that are allowed. It would be a burden to everything behind:
@@ -81,5 +102,98 @@ fn a_list_of_too_many_servers_is_refused() {
                 other => panic!("{servers} servers: {other:?}"),
             }
         }
+    });
+}
+
+/// The age of the registry is in the list, and a registry that does not tell it knows all servers.
+///
+/// Hint: a header that is not there is not a zero.
+#[test]
+fn the_list_has_the_age_of_the_registry() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let client = registry.client();
+        let lease = "X-Rrpc-Lease-Ms: 9000";
+        let cases: [(&[&str], _); 2] =
+            [(&[lease, "X-Rrpc-Age-Ms: 1500"], Duration::from_millis(1500)), (&[lease], Duration::MAX)];
+        for (headers, age) in cases {
+            let answering = async { registry.request().await.answer("200 OK", headers, "[]").await };
+            let list = tokio::join!(client.servers(), answering).0.unwrap();
+            assert_eq!((list.age, list.lease, list.servers), (age, LEASE, vec![]), "{headers:?}");
+        }
+    });
+}
+
+/// An instance that has left may come back at once, and one that could not leave may try again.
+///
+/// A deregistration ends the instance, so what is still on its way is refused. If the next registration were by the
+/// same one, it would be refused as well.
+///
+/// Hint: a new id, once the old one has left.
+#[test]
+fn an_instance_may_leave_and_come_back() {
+    run(async || {
+        let registry = RegistryServer::new();
+        let running = RunningRegistry::start(&registry).await;
+        let (client, server) = (running.client(), instance("tcp@a:1"));
+        let listed = [server.clone()];
+        for round in 0..3 {
+            within("the registration", client.register(&server)).await.unwrap();
+            assert_eq!(registry.servers(), listed, "round {round}");
+            within("leaving", client.deregister(&server)).await.unwrap();
+            assert_eq!(registry.servers(), [], "round {round}");
+        }
+
+        let hand = HandRegistry::start().await;
+        let client = hand.client();
+        let refusing = async || {
+            let request = hand.request().await;
+            let id = request.head.header("x-rrpc-instance").map(str::to_owned);
+            request.answer("503 Busy", &[], "").await;
+            id
+        };
+        let (_, first) = tokio::join!(client.deregister(&server), refusing());
+        let (_, second) = tokio::join!(client.deregister(&server), refusing());
+        assert!(first.is_some() && first == second, "{first:?} and {second:?}");
+    });
+}
+
+/// A registry on another machine lists `unix@…`, a loopback address and `localhost`: they are left out, unless they are
+/// asked for. A registry on a loopback address may list them.
+///
+/// They are sockets of the client's own machine. Whoever can register there could have clients connect to any of them.
+///
+/// Hint: the address that the connection leads to says where the registry is. (This test needs an address of this
+/// machine that is no loopback address. It sends nothing to any other.)
+#[test]
+fn servers_on_this_machine_are_left_out_of_the_list_of_a_registry_on_another() {
+    run(async || {
+        let local =
+            ["unix@/run/a.sock", "tcp@127.0.0.1:1", "http@127.9.9.9:1", "tcp@[::1]:1", "tcp@localhost:1"];
+        let foreign = ["tcp@10.0.0.7:1", "tcp@localhost.example:1", "tcp@notlocalhost:1", "http@[fd00::7]:1"];
+        let all = [&local[..], &foreign[..]].concat();
+        let registry = RegistryServer::new();
+        let wire = InMemory::serve(&registry);
+        for server in &all {
+            wire.exchange(&post(server)).await;
+        }
+        let sorted =
+            |servers: &[&str]| servers.iter().map(|server| (*server).to_owned()).collect::<BTreeSet<_>>();
+        let seen = async |client: &HttpRegistry| {
+            let list = within("the list", client.servers()).await.unwrap();
+            BTreeSet::from_iter(texts(&list.servers))
+        };
+        let here = RunningRegistry::start(&registry).await;
+        assert_eq!(seen(&here.client()).await, sorted(&all), "on a loopback address");
+
+        // An address of this machine on another interface. Nothing is sent: it is UDP, and only looks up the way.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+        let Some(ip) = own.ok().map(|addr| addr.ip()).filter(|ip| !ip.is_loopback()) else {
+            return; // there is none
+        };
+        let there = RunningRegistry::start_at(&registry, (ip, 0).into()).await;
+        assert_eq!(seen(&there.client()).await, sorted(&foreign), "on {ip}");
+        assert_eq!(seen(&there.client().allow_local_servers()).await, sorted(&all), "on {ip}, as asked for");
     });
 }

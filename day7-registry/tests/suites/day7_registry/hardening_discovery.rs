@@ -1,33 +1,62 @@
-//! Hardening: many calls without a list, and a log that is slow.
+//! Hardening: many calls without a list, a list to begin with, chance, and a log that is slow.
 //!
-//! No new function. See `wait_for_list`, `run` and `finish` in `src/registry/discovery.rs`.
+//! No new function. See `run`, `finish` and `update` in `src/registry/discovery.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it
 
 use super::*;
 
-/// While there is no list, a call makes the next attempt come soon, however long the pause would be.
+/// While there is no list, a call fails with the registry's error when the attempt has failed: one that hangs costs the
+/// registry's time limit.
 ///
-/// After a few failures that pause is seconds. The registry may be back, and then a call that waits for its turn
-/// fails for nothing.
-///
-/// Hint: a call that needs a list now wakes the task.
+/// Hint: one limit around each request to the registry.
 #[test]
-fn a_call_without_a_list_does_not_sit_out_the_pause() {
+fn a_call_without_a_list_fails_in_time() {
     run(async || {
         let registry = HandRegistry::start().await;
-        let discovery = RegistryDiscovery::start(registry.client());
-        let begin = Instant::now();
-        for _ in 0..8 {
-            let refusing = async { registry.request().await.answer("503 Busy", &[], "").await };
-            let (error, ()) = tokio::join!(discovery.get_all(), refusing);
-            assert_eq!(status::<()>(Err(registry_error(error.unwrap_err()))), 503);
-            // Seven whole pauses are at least 4 s.
-            assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());
+        let client =
+            client_over(RegistryDiscovery::start(registry.client().timeout(Duration::from_millis(50))));
+        let silent = async { registry.request().await };
+        let (called, _unanswered) = tokio::join!(sum(&client), silent);
+        assert!(matches!(registry_error(called), RegistryError::Timeout { .. }));
+        drop(registry);
+        assert!(matches!(registry_error(sum(&client).await), RegistryError::Unreachable(_)));
+    });
+}
+
+/// A registry without a time limit of its own is given up after that of the trait.
+///
+/// An implementation for another registry is a few lines. It must not hold the list up because a limit was forgotten.
+///
+/// Hint: `Registry::time_limit` is a promise to whoever implements the trait: the caller keeps the time.
+#[test]
+fn a_registry_that_never_returns_is_given_up() {
+    struct Never;
+    impl Registry for Never {
+        async fn register(&self, _: &Instance) -> Result<Duration, RegistryError> {
+            std::future::pending().await
         }
-        let answering = async { registry.request().await.list(LEASE, &["tcp@a:1"]).await };
-        let (list, ()) = tokio::join!(discovery.get_all(), answering);
-        assert_eq!(endpoints(&list.unwrap()), ["tcp@a:1"]);
+        async fn deregister(&self, _: &Instance) -> Result<(), RegistryError> {
+            std::future::pending().await
+        }
+        async fn servers(&self) -> Result<ServerList, RegistryError> {
+            std::future::pending().await
+        }
+    }
+    run_paused(async || {
+        let second = Duration::from_secs(1);
+        let discovery = RegistryDiscovery::start(Never);
+        let heartbeat = Heartbeat::start(Never, endpoint("tcp@a:1"));
+        sleep(DEFAULT_REGISTRY_TIMEOUT - second).await;
+        assert!(heartbeat.last_error().is_none() && discovery.servers().borrow().error.is_none());
+        sleep(2 * second).await;
+        assert!(matches!(heartbeat.last_error(), Some(RegistryError::Timeout { .. })));
+        assert_eq!(discovery.servers().borrow().attempts, 1);
+        let begin = Instant::now();
+        let ended =
+            tokio::time::timeout(60 * second, heartbeat.shutdown()).await.expect("the end of the shutdown");
+        assert!(matches!(ended, Err(RegistryError::Timeout { .. })), "{ended:?}");
+        assert!(begin.elapsed() <= DEFAULT_REGISTRY_TIMEOUT + second / 10, "it took {:?}", begin.elapsed());
     });
 }
 
@@ -47,16 +76,17 @@ fn calls_without_a_list_do_not_lock_each_other_out() {
         let paused = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let discovery = {
             let _inside = paused.enter();
-            Arc::new(RegistryDiscovery::start(client_of(nowhere)))
+            RegistryDiscovery::start(client_of(nowhere))
         };
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || paused.block_on(stopped));
         let begin = Instant::now();
+        let client = client_over(discovery);
         let call = |_| {
-            let discovery = Arc::clone(&discovery);
+            let client = client.clone();
             tokio::spawn(async move {
                 while begin.elapsed() < Duration::from_secs(2) {
-                    registry_error(discovery.get_all().await.unwrap_err());
+                    registry_error(sum(&client).await);
                 }
             })
         };
@@ -68,37 +98,122 @@ fn calls_without_a_list_do_not_lock_each_other_out() {
     });
 }
 
-/// However often it is called without a list, the registry is not asked without a pause.
+/// However often it is called or hinted at without a list, the pauses between attempts grow.
 ///
 /// A caller in a loop is a common caller. If each of its calls is a request, the back-off is for nothing: a registry
 /// that is down because of its load gets thousands of requests a second.
 ///
-/// Hint: a call may cut the pause short, but not to less than `MIN_REFRESH_INTERVAL`.
+/// Hint: after a failure, a hint cuts nothing short.
 #[test]
 fn calls_without_a_list_do_not_go_round_the_back_off() {
     run(async || {
         let registry = HandRegistry::start().await;
-        let discovery = RegistryDiscovery::start(registry.client());
+        let discovery = Arc::new(RegistryDiscovery::start(registry.client()));
+        let client = client_over(Arc::clone(&discovery));
         let calling = async {
             loop {
-                registry_error(discovery.get_all().await.unwrap_err());
+                registry_error(sum(&client).await);
+            }
+        };
+        let hinting = async {
+            loop {
+                discovery.refresh();
+                sleep(Duration::from_millis(1)).await;
             }
         };
         let counting = async {
             registry.request().await.answer("503 Busy", &[], "").await;
             let begin = Instant::now();
-            for _ in 0..5 {
+            for _ in 0..4 {
                 registry.request().await.answer("503 Busy", &[], "").await;
             }
             begin.elapsed()
         };
         let took = tokio::select! {
             never = calling => never,
+            never = hinting => never,
             took = counting => took,
         };
-        // The first regular pause may be shorter.
-        assert!(took >= 4 * MIN_REFRESH_INTERVAL, "five attempts in {took:?}");
-        assert!(MIN_REFRESH_INTERVAL >= Duration::from_millis(50), "{MIN_REFRESH_INTERVAL:?} is no pause");
+        // Half of 100, 200, 400 and 800 ms: that is how much chance may take off.
+        assert!(took >= Duration::from_millis(750), "four attempts in {took:?}");
+    });
+}
+
+/// A list to begin with is used at once, before the registry has answered.
+///
+/// A program that knows some servers, from its last run or its configuration, can start while the registry is
+/// down.
+///
+/// Hint: put it where the answers go, before the first request.
+#[test]
+fn a_list_to_begin_with_is_used_at_once() {
+    run(async || {
+        let registry = HandRegistry::start().await;
+        let seed = MultiServersDiscovery::new([endpoint("tcp@seed:1")]);
+        let discovery = RegistryDiscovery::start_with(registry.client(), seed);
+        assert_eq!(list_of(&discovery), ["tcp@seed:1"]);
+        registry.request().await.answer("503 Busy", &[], "").await;
+        let request = registry.request().await;
+        assert_eq!(list_of(&discovery), ["tcp@seed:1"]);
+        request.list(LEASE, &["tcp@a:1"]).await;
+        wait_for_list(&discovery, &["tcp@a:1"]).await;
+    });
+}
+
+/// A registry that says it is young each time, and lists other servers each time: the list does not grow without end.
+/// And the registry's word on a weight is the newer one.
+///
+/// Hint: what the registry lists comes first, and of the rest as much as there is room for.
+#[test]
+fn the_list_of_a_young_registry_is_bounded() {
+    run_paused(async || {
+        let round = AtomicU32::new(0);
+        let registry = Fake(move || {
+            let round = round.fetch_add(1, Ordering::Relaxed);
+            let servers =
+                (1..=6000).map(|n| instance(&format!("tcp@{}.example:{n}", round.min(9))).weight(round));
+            Ok(ServerList::new(servers.collect(), LEASE).age(Duration::ZERO))
+        });
+        let discovery = RegistryDiscovery::start(registry);
+        for _ in 0..12 {
+            sleep(LEASE / 3).await;
+        }
+        let list = discovery.servers().borrow().list.clone().unwrap();
+        assert!((6000..=DEFAULT_MAX_SERVERS).contains(&list.len()), "{} servers", list.len());
+        let weights: Vec<_> = list
+            .iter()
+            .filter(|server| server.endpoint.to_string().starts_with("tcp@9."))
+            .map(|server| server.weight)
+            .collect();
+        assert!(weights.len() == 6000 && weights.iter().all(|weight| *weight > 9), "{weights:?}");
+    });
+}
+
+/// Each time between two refreshes is shortened by chance, by up to a half.
+///
+/// Clients that were started together would else send their requests together, round after round.
+///
+/// Hint: as for heartbeats.
+#[test]
+fn refreshes_of_many_clients_spread() {
+    run_paused(async || {
+        let (sender, mut times) = mpsc::unbounded_channel();
+        let begin = Instant::now();
+        let mut discoveries = Vec::new();
+        for _ in 0..20 {
+            let sender = sender.clone();
+            discoveries.push(RegistryDiscovery::start(Fake(move || {
+                sender.send(begin.elapsed()).ok();
+                Ok(ServerList::new(vec![], LEASE))
+            })));
+        }
+        let mut next = async || within("a refresh", times.recv()).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(next().await, Duration::ZERO, "the first is at once");
+        }
+        let second: Vec<_> = [next().await, next().await, next().await, next().await, next().await].into();
+        assert!(second.iter().all(|time| (LEASE / 6..=LEASE / 3).contains(time)), "{second:?}");
+        assert!(second.iter().collect::<HashSet<_>>().len() > 1, "all at the same moment: {second:?}");
     });
 }
 
@@ -118,7 +233,7 @@ fn the_log_is_written_under_no_lock() {
             let shared = Arc::clone(&shared);
             tracing_subscriber::fmt().with_writer(move || {
                 if let Some(discovery) = shared.get() {
-                    drop(discovery.last_error());
+                    drop(discovery.servers().borrow().clone());
                     lines.send(()).ok();
                 }
                 std::io::sink()
@@ -129,6 +244,6 @@ fn the_log_is_written_under_no_lock() {
         registry.request().await.answer("503 Busy", &[], "").await;
         within("a line that the list is stale", written.recv()).await;
         registry.request().await.list(LEASE, &["tcp@a:1"]).await;
-        assert_eq!(listed(first).await, ["tcp@a:1"]);
+        wait_for_list(first, &["tcp@a:1"]).await;
     });
 }

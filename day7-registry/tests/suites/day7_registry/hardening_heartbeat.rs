@@ -132,3 +132,30 @@ fn a_shutdown_keeps_to_one_time_limit() {
         assert!(begin.elapsed() < Duration::from_millis(1_800), "it took {:?}", begin.elapsed());
     });
 }
+
+/// A server that starts again at the same endpoint is listed at once with its own weight, whatever its predecessor
+/// still sends. The predecessor learns that it is not registered.
+///
+/// With a rolling restart at fixed ports, both processes are there for a moment.
+///
+/// Hint: each `HttpRegistry` has an id of its own, and the registry goes by that.
+#[test]
+fn a_server_that_starts_again_wins_at_once() {
+    run(async || {
+        let registry = RegistryServer::new().lease(Duration::from_millis(300));
+        let running = RunningRegistry::start(&registry).await;
+        let old = Heartbeat::start(running.client(), endpoint("tcp@a:1"));
+        within("the registration", old.wait_registered()).await;
+        let new = Heartbeat::start(running.client(), instance("tcp@a:1").weight(2));
+        within("the registration", new.wait_registered()).await;
+        assert_eq!(registry.servers(), [new.instance().clone()]);
+        eventually("the old one is refused", || old.last_error().is_some()).await;
+        assert_eq!(status::<()>(Err(old.last_error().unwrap())), 409);
+        eventually("the lease of the old one has ended", || !old.is_registered()).await;
+        assert_eq!(registry.servers(), [new.instance().clone()]);
+        assert_eq!(status(within("the end of the shutdown", old.shutdown()).await), 409);
+        assert_eq!(registry.servers(), [new.instance().clone()], "its DELETE removes it, and nobody else");
+        within("the end of the shutdown", new.shutdown()).await.unwrap();
+        assert_eq!(registry.servers(), []);
+    });
+}

@@ -27,29 +27,34 @@ mod hardening_listing;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use day7_registry::error::error_chain;
 use day7_registry::{
-    BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Discovery, DiscoveryError,
-    Endpoint, Heartbeat, Instance, MAX_LIST_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
+    BalanceError, BalancedClient, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_LEASE, DEFAULT_MAX_SERVERS,
+    DEFAULT_REGISTRY_TIMEOUT, Discovery, DiscoveryError, Endpoint, Heartbeat, HttpRegistry, Instance,
+    MAX_INSTANCE_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN,
     MIN_REFRESH_INTERVAL, MultiServersDiscovery, Options, REGISTRY_PATH, Registry, RegistryDiscovery,
-    RegistryError, RegistryUrl, SelectMode, Server, Servers,
+    RegistryError, RegistryServer, RegistryUrl, SelectMode, Server, ServerList, Servers,
 };
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, advance, sleep};
 
 use crate::support::io::Script;
-use crate::support::registry::{HandRegistry, HandRequest, RunningRegistry, client_of, exchange, request};
+use crate::support::registry::{
+    Answer, HandRegistry, HandRequest, RunningRegistry, client_of, exchange, listed, request,
+};
+use crate::support::timeouts::Connector;
 use crate::support::{
-    Running, STEP, Sum, alive_tasks, arith, eventually, expect_bytes, run, run_paused, run_threads, start,
-    within,
+    Running, STEP, Sum, alive_tasks, alone, arith, eventually, expect_bytes, resident_kib, run, run_paused,
+    run_threads, start, within,
 };
 
 const LEASE: Duration = Duration::from_secs(9);
@@ -58,46 +63,123 @@ fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-fn texts(servers: &[Endpoint]) -> Vec<String> {
-    servers.iter().map(Endpoint::to_string).collect()
+fn instance(text: &str) -> Instance {
+    endpoint(text).into()
 }
 
-fn endpoints(servers: &[Instance]) -> Vec<String> {
+fn texts(servers: &[Instance]) -> Vec<String> {
     servers.iter().map(|server| server.endpoint.to_string()).collect()
 }
 
 /// The servers that a discovery knows, if it knows a list.
 fn known(servers: &Servers) -> Vec<String> {
-    endpoints(servers.list.as_deref().unwrap_or_default())
+    texts(servers.list.as_deref().unwrap_or_default())
 }
 
-/// The list, when it is another one than this.
-async fn next_list(servers: &mut watch::Receiver<Servers>, old: &[&str]) -> Vec<String> {
-    known(&within("a new list", servers.wait_for(|servers| known(servers) != old)).await.unwrap())
+/// The same, as of now.
+fn list_of(discovery: &impl Discovery) -> Vec<String> {
+    known(&discovery.servers().borrow())
 }
 
-async fn listed(discovery: &RegistryDiscovery) -> Vec<String> {
-    endpoints(&within("the list", discovery.get_all()).await.unwrap())
+/// Waits for a list of these servers.
+async fn wait_for_list(discovery: &impl Discovery, expected: &[&str]) {
+    let mut servers = discovery.servers();
+    let listed = servers.wait_for(|servers| servers.list.is_some() && known(servers) == expected);
+    if tokio::time::timeout(STEP, listed).await.is_err() {
+        panic!("never listed within {STEP:?}: {expected:?}, but {:?}", discovery.servers().borrow());
+    }
+}
+
+/// Waits for the end of the next attempt that begins, and returns what went wrong.
+async fn refreshed(discovery: &impl Discovery) -> Option<RegistryError> {
+    let mut servers = discovery.servers();
+    let attempts = servers.borrow().attempts;
+    assert!(discovery.refresh(), "an attempt must be on its way");
+    let ended =
+        within("the end of an attempt", servers.wait_for(|servers| servers.attempts > attempts)).await;
+    ended.unwrap().error.as_ref().map(|error| error.downcast_ref::<RegistryError>().unwrap().clone())
+}
+
+/// A client that calls the servers of a discovery in turn.
+fn client_over(discovery: impl Discovery) -> BalancedClient {
+    BalancedClient::new(discovery, SelectMode::RoundRobin, &Options::default())
+}
+
+/// One call.
+async fn sum(client: &BalancedClient) -> Result<i32, BalanceError> {
+    within("the end of a call", client.call("Arith.sum", &Sum { num1: 1, num2: 2 })).await
+}
+
+/// A registry without HTTP, for a paused clock. The test says what it lists.
+struct Fake<F>(F);
+
+impl<F> Registry for Fake<F>
+where
+    F: Fn() -> Result<ServerList, RegistryError> + Send + Sync + 'static,
+{
+    async fn register(&self, _: &Instance) -> Result<Duration, RegistryError> {
+        Ok(LEASE)
+    }
+
+    async fn deregister(&self, _: &Instance) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn servers(&self) -> Result<ServerList, RegistryError> {
+        self.0()
+    }
 }
 
 fn get() -> String {
     request("GET", REGISTRY_PATH, &[])
 }
 
+fn get_name(name: &str) -> String {
+    request("GET", &format!("{REGISTRY_PATH}/{name}"), &[])
+}
+
 fn post(server: &str) -> String {
     request("POST", REGISTRY_PATH, &[&format!("X-Rrpc-Server: {server}")])
 }
 
-/// Serves `registry` on streams in memory, for a paused clock.
-fn in_memory<const N: usize>(registry: &Registry) -> (tokio::task::JoinHandle<()>, [DuplexStream; N]) {
-    let mut script = VecDeque::new();
-    let clients = std::array::from_fn(|_| {
-        let (client, server) = duplex(64 * 1024);
-        script.push_back(Ok(server));
-        client
-    });
-    let registry = registry.clone();
-    (tokio::spawn(async move { registry.serve(Script(script)).await }), clients)
+/// A request about a server by the instance with this id.
+fn by(id: &str, method: &str, server: &str) -> String {
+    let (server, id) = (format!("X-Rrpc-Server: {server}"), format!("X-Rrpc-Instance: {id}"));
+    request(method, REGISTRY_PATH, &[&server, &id])
+}
+
+/// A registry that is served on streams in memory, for a paused clock.
+struct InMemory {
+    connector: Connector,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for InMemory {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl InMemory {
+    fn serve(registry: &RegistryServer) -> InMemory {
+        let ((connector, listener), registry) = (Connector::new(), registry.clone());
+        InMemory { connector, serving: tokio::spawn(async move { registry.serve(listener).await }) }
+    }
+
+    /// Sends a request by hand and returns the whole answer.
+    async fn exchange(&self, request: &str) -> Answer {
+        exchange(self.connector.connect(), request).await
+    }
+
+    /// The same, of which only the status is of interest.
+    async fn status(&self, request: &str) -> u16 {
+        self.exchange(request).await.status()
+    }
+
+    /// The list, as it is on the wire.
+    async fn list(&self) -> serde_json::Value {
+        self.exchange(&get()).await.json()
+    }
 }
 
 /// Polls all of them until all are ready.
@@ -118,10 +200,12 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     outputs.into_iter().flatten().collect()
 }
 
-/// The registry's error, out of the error of discovery.
-fn registry_error(error: DiscoveryError) -> RegistryError {
-    match error {
-        DiscoveryError::Unavailable(source) => source.downcast_ref::<RegistryError>().unwrap().clone(),
+/// The registry's error, out of that of a call that has found no list.
+fn registry_error<T: std::fmt::Debug>(result: Result<T, BalanceError>) -> RegistryError {
+    match result {
+        Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => {
+            source.downcast_ref::<RegistryError>().unwrap().clone()
+        }
         other => panic!("expected Unavailable, got {other:?}"),
     }
 }

@@ -16,7 +16,7 @@ use super::*;
 fn everything_heals_after_a_restart_of_the_registry() {
     run(async || {
         let lease = Duration::from_millis(300);
-        let registry = RunningRegistry::start(&Registry::new().lease(lease)).await;
+        let registry = RunningRegistry::start(&RegistryServer::new().lease(lease)).await;
         let addr = registry.addr;
         let first: Running = start(Server::new(arith())).await;
         let heartbeat = Heartbeat::start(client_of(addr), Endpoint::tcp(first.addr));
@@ -34,7 +34,7 @@ fn everything_heals_after_a_restart_of_the_registry() {
         eventually("the heartbeat fails", || heartbeat.last_error().is_some()).await;
         assert_eq!(sum().await, 3, "the registry is dead, but the server is not");
 
-        let registry = Registry::new().lease(lease); // with an empty list
+        let registry = RegistryServer::new().lease(lease); // with an empty list
         let _running = RunningRegistry::start_at(&registry, addr).await;
         let second: Running = start(Server::new(arith())).await;
         let _heartbeat = Heartbeat::start(client_of(addr), Endpoint::tcp(second.addr));

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use day7_registry::{Registry, RegistryClient};
+use day7_registry::{HttpRegistry, RegistryServer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,12 +24,12 @@ impl Drop for RunningRegistry {
 
 impl RunningRegistry {
     /// Serves `registry` on a free port. It listens when this returns.
-    pub async fn start(registry: &Registry) -> RunningRegistry {
+    pub async fn start(registry: &RegistryServer) -> RunningRegistry {
         RunningRegistry::start_at(registry, SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
     /// Serves `registry` on this address, perhaps one that was in use a moment ago.
-    pub async fn start_at(registry: &Registry, addr: SocketAddr) -> RunningRegistry {
+    pub async fn start_at(registry: &RegistryServer, addr: SocketAddr) -> RunningRegistry {
         let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let registry = registry.clone();
@@ -42,7 +42,7 @@ impl RunningRegistry {
         within("the end of the registry", &mut self.task).await.unwrap_err();
     }
 
-    pub fn client(&self) -> RegistryClient {
+    pub fn client(&self) -> HttpRegistry {
         client_of(self.addr)
     }
 
@@ -53,8 +53,8 @@ impl RunningRegistry {
 }
 
 /// A client of the registry at `addr`.
-pub fn client_of(addr: SocketAddr) -> RegistryClient {
-    RegistryClient::new(format!("http://{addr}").parse().unwrap())
+pub fn client_of(addr: SocketAddr) -> HttpRegistry {
+    HttpRegistry::new(format!("http://{addr}").parse().unwrap())
 }
 
 /// A request as `curl` sends it. `headers` are whole lines.
@@ -132,7 +132,7 @@ impl HandRegistry {
         HandRegistry { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
-    pub fn client(&self) -> RegistryClient {
+    pub fn client(&self) -> HttpRegistry {
         client_of(self.listener.local_addr().unwrap())
     }
 
@@ -155,16 +155,14 @@ impl HandRegistry {
         }
     }
 
+    /// The next request. One that was given up before all of it was here does not count.
     async fn accept(&self) -> HandRequest {
-        let (mut io, _) = self.listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(io.read_u8().await.expect("a whole request"));
+        loop {
+            let (io, _) = self.listener.accept().await.unwrap();
+            if let Ok(request) = HandRequest::read(io).await {
+                return request;
+            }
         }
-        let head = Head::parse(&String::from_utf8(head).unwrap());
-        let len = head.header("content-length").map_or(0, |len| len.parse().unwrap());
-        io.read_exact(&mut vec![0; len]).await.expect("a whole request");
-        HandRequest { io, head }
     }
 }
 
@@ -175,6 +173,17 @@ pub struct HandRequest {
 }
 
 impl HandRequest {
+    async fn read(mut io: TcpStream) -> std::io::Result<HandRequest> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(io.read_u8().await?);
+        }
+        let head = Head::parse(&String::from_utf8(head).unwrap());
+        let len = head.header("content-length").map_or(0, |len| len.parse().unwrap());
+        io.read_exact(&mut vec![0; len]).await?;
+        Ok(HandRequest { io, head })
+    }
+
     pub fn method(&self) -> &str {
         self.head.line.split(' ').next().unwrap()
     }
@@ -199,11 +208,22 @@ impl HandRequest {
         self.answer("200 OK", &[&lease_line(lease)], "{}").await;
     }
 
-    /// Answers with a list.
+    /// Answers with a list, as a registry that has been there for ever.
     pub async fn list(self, lease: Duration, servers: &[&str]) {
-        assert_eq!(self.method(), "GET", "{:?}", self.head);
-        self.answer("200 OK", &[&lease_line(lease)], &serde_json::json!(servers).to_string()).await;
+        self.list_at_age(Duration::from_secs(1_000_000), lease, servers).await;
     }
+
+    /// Answers with a list, as a registry that has been there for so long.
+    pub async fn list_at_age(self, age: Duration, lease: Duration, servers: &[&str]) {
+        assert_eq!(self.method(), "GET", "{:?}", self.head);
+        let age = format!("X-Rrpc-Age-Ms: {}", age.as_millis());
+        self.answer("200 OK", &[&lease_line(lease), &age], &listed(servers).to_string()).await;
+    }
+}
+
+/// The body of a list in which each server has the weight 1.
+pub fn listed(servers: &[&str]) -> serde_json::Value {
+    servers.iter().map(|server| serde_json::json!({"endpoint": server, "weight": 1})).collect()
 }
 
 fn lease_line(lease: Duration) -> String {

@@ -1,0 +1,88 @@
+//! Where a registry is, in one word: a checked URL.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hyper::Uri;
+
+use crate::http::endpoint::Address;
+use crate::registry::{REGISTRY_PATH, is_name};
+
+/// Where a registry is: `http://host[:port][/path]`.
+///
+/// Without a port it is 80; without a path it is [`REGISTRY_PATH`].
+///
+/// ```
+/// use day7_registry::RegistryUrl;
+///
+/// let url: RegistryUrl = "http://localhost:9999".parse()?;
+/// assert_eq!(url.to_string(), "http://localhost:9999/_rrpc_/registry");
+/// assert_eq!(url.service("Arith")?.to_string(), "http://localhost:9999/_rrpc_/registry/Arith");
+/// # Ok::<(), day7_registry::RegistryUrlError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegistryUrl {
+    pub(super) address: Address,
+    pub(super) path: String,
+}
+
+/// The text is no URL of a registry. Its `Display` shows what was given, what is wrong, and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bad registry URL {text:?}: {reason}; expected http://host:port or http://host:port/path")]
+pub struct RegistryUrlError {
+    text: String,
+    reason: &'static str,
+}
+
+impl RegistryUrl {
+    /// The same registry, for the servers of this service alone.
+    ///
+    /// # Errors
+    /// [`RegistryUrlError`] if the name is not 1 to [`MAX_NAME_LEN`](crate::MAX_NAME_LEN) ASCII letters, digits, `-`,
+    /// `_` and `.`.
+    pub fn service(&self, name: &str) -> Result<RegistryUrl, RegistryUrlError> {
+        let url = RegistryUrl { address: self.address.clone(), path: format!("{}/{name}", self.path) };
+        match is_name(name) {
+            true => Ok(url),
+            false => Err(RegistryUrlError { text: url.to_string(), reason: "bad name of a service" }),
+        }
+    }
+}
+
+impl FromStr for RegistryUrl {
+    type Err = RegistryUrlError;
+
+    fn from_str(text: &str) -> Result<RegistryUrl, RegistryUrlError> {
+        parse_url(text).map_err(|reason| RegistryUrlError { text: text.to_owned(), reason })
+    }
+}
+
+fn parse_url(text: &str) -> Result<RegistryUrl, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "it is no URL")?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("https is not supported"),
+        _ => return Err("the scheme is not http"),
+    }
+    let authority = uri.authority().ok_or("the host is missing")?.as_str();
+    if authority.contains('@') {
+        return Err("user names and passwords are not supported");
+    }
+    if text.contains(['?', '#']) {
+        return Err("a query or a fragment has no meaning here");
+    }
+    // The colons of an IPv6 address are inside of its brackets.
+    let has_port = authority.rsplit(']').next().is_some_and(|after| after.contains(':'));
+    let address = match has_port {
+        true => Address::parse(authority)?,
+        false => Address::parse(&format!("{authority}:80"))?,
+    };
+    let path = if uri.path() == "/" { REGISTRY_PATH } else { uri.path() };
+    Ok(RegistryUrl { address, path: path.to_owned() })
+}
+
+impl fmt::Display for RegistryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.address.as_str(), self.path)
+    }
+}
