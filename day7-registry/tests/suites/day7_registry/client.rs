@@ -1,6 +1,6 @@
 //! The registry's client.
 //!
-//! Write `RegistryUrl` and `RegistryClient` in `src/registry/client.rs`: `request` and `exchange` first, then
+//! Write `RegistryUrl` in `src/registry/url.rs`, and `HttpRegistry` in `src/registry/client.rs`: `exchange` first, then
 //! `register`, `deregister` and `servers`.
 //!
 //! Chapter: The wire; Files of today > src/registry/client.rs

@@ -1,4 +1,4 @@
-//! Hardening: pauses that start anew, chance, and a registry that hangs.
+//! Hardening: pauses that start anew, chance, a registry that hangs, and a server that starts again.
 //!
 //! No new function. See `next` in `src/registry/backoff.rs`, and `attempt` and `shutdown` in
 //! `src/registry/heartbeat.rs`.

@@ -1,6 +1,6 @@
-//! Hardening: a full registry, a long list, and clients that are silent, slow or do not read.
+//! Hardening: a full registry, a long list, clients that are silent, slow or do not read, and pages in a browser.
 //!
-//! No new function. The limits are in `src/registry/mod.rs`.
+//! No new function. See `src/registry/leases.rs` and `src/registry/request.rs`; the limits are in `src/registry/mod.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it
 

@@ -7,6 +7,8 @@
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod registry;
 
+mod instances;
+
 mod client;
 
 mod heartbeat;
