@@ -162,14 +162,14 @@ async fn hang(client: &Client, list: &MultiServersDiscovery) -> anyhow::Result<(
 async fn broadcast(client: &Client) -> anyhow::Result<()> {
     println!("\n4. Broadcast: all servers at once.\n");
     let begin = Instant::now();
-    let slept: u64 = client.broadcast("Arith.sleep", Sleep { millis: 200 }).await?;
+    let slept: u64 = client.broadcast("Arith.sleep", &Sleep { millis: 200 }).await?;
     println!("   all of them have slept {slept} ms, and it took {} ms together", begin.elapsed().as_millis());
-    match client.broadcast::<_, String>("Arith.check", ()).await {
+    match client.broadcast::<_, String>("Arith.check", &()).await {
         Err(error) => println!("   Arith.check fails if it fails on one:  {error}"),
         Ok(reply) => bail!("c should have failed, but the reply was {reply:?}"),
     }
     println!("   broadcast_all returns what each of them says:");
-    let results = client.broadcast_all::<_, String>("Arith.check", ()).await?;
+    let results = client.broadcast_all::<_, String>("Arith.check", &()).await?;
     for (name, (endpoint, result)) in ('a'..).zip(results) {
         match result {
             Ok(text) => println!("      {name} {endpoint}  {text}"),
@@ -187,7 +187,7 @@ async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Resu
     println!("\n5. Server a is killed, while every server has a call in flight:\n");
     let calls = tokio::spawn({
         let client = client.clone();
-        async move { client.broadcast_all::<_, u64>("Arith.sleep", Sleep { millis: 300 }).await }
+        async move { client.broadcast_all::<_, u64>("Arith.sleep", &Sleep { millis: 300 }).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(a);

@@ -95,7 +95,7 @@ async fn print_spread(client: &BalancedClient, servers: [&Member; 3]) -> anyhow:
 async fn broadcast_and_timeout(client: &BalancedClient, servers: [&Member; 3]) -> anyhow::Result<()> {
     println!("\n== A broadcast ==");
     let before = servers.map(Member::sums);
-    let sum: i32 = client.broadcast("Arith.sum", Sum { num1: 20, num2: 22 }).await?;
+    let sum: i32 = client.broadcast("Arith.sum", &Sum { num1: 20, num2: 22 }).await?;
     let asked = servers.iter().zip(before).filter(|(server, before)| server.sums() > *before).count();
     println!("{asked} servers were asked, one reply: 20 + 22 = {sum}");
 

@@ -27,8 +27,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
@@ -110,11 +108,10 @@ struct Shared {
 impl Shared {
     fn new(discovery: Arc<dyn Discovery>, options: Options, connector: Arc<Connector>) -> Arc<Shared> {
         let list = Arc::new(CurrentList::new(discovery.servers()));
-        let selector = Selector::new(StdRng::from_rng(&mut rand::rng()));
         let pool = Arc::new(Pool::new(Arc::clone(&list), options, connector));
         let following = Arc::clone(&pool);
         let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
-        Arc::new(Shared { discovery, list, selector, pool, _follow_list: follow_list })
+        Arc::new(Shared { discovery, list, selector: Selector::default(), pool, _follow_list: follow_list })
     }
 }
 
@@ -259,10 +256,8 @@ impl BalancedClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let mut client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
-        for (key, value) in self.metadata.iter() {
-            client = client.with_metadata(key, value);
-        }
+        let client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
+        let client = client.with_metadata_map(Arc::clone(&self.metadata));
         let called = client.call(service_method, args).await;
         called.map_err(|error| match error {
             Error::Timeout { what, .. } => Error::Timeout { what, after: self.timeout },

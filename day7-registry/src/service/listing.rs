@@ -2,7 +2,7 @@
 //!
 //! The debug page shows the same to people. A server offers the list only if it adds that service to its map.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,12 +63,12 @@ impl ServiceMap {
     /// None: the names are good. It is a result as that of every other service.
     pub fn listing(&self) -> Result<Service, ServiceError> {
         // Weak: the map is going to own this service, and must not be owned by it.
-        let services = Arc::downgrade(&self.services);
-        let list = |services: Arc<Weak<_>>, (): ()| async move {
-            let map = services.upgrade().map(|services| ServiceMap { services }).unwrap_or_default();
-            Ok(map.services().iter().map(|service| ServiceInfo::of(service)).collect::<Vec<_>>())
-        };
-        Service::builder("Services", services).method("list", list).build()
+        Service::builder("Services", Arc::downgrade(&self.services))
+            .method("list", |services, (): ()| async move {
+                let map = services.upgrade().map(|services| ServiceMap { services }).unwrap_or_default();
+                Ok(map.services().iter().map(|service| ServiceInfo::of(service)).collect::<Vec<_>>())
+            })
+            .build()
     }
 }
 

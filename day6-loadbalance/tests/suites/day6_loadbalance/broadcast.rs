@@ -48,12 +48,12 @@ fn a_broadcast_with_no_server_is_an_error() {
         let left = client_of(&list, Options::default());
         list.update([]);
         for client in [round_robin([]), left] {
-            let one = within("a broadcast", client.broadcast::<_, String>("Site.name", ())).await;
+            let one = within("a broadcast", client.broadcast::<_, String>("Site.name", &())).await;
             assert!(
                 matches!(one, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
                 "broadcast with no server should be NoServers, but: {one:?}"
             );
-            let all = within("a broadcast", client.broadcast_all::<_, String>("Site.name", ())).await;
+            let all = within("a broadcast", client.broadcast_all::<_, String>("Site.name", &())).await;
             assert!(
                 matches!(all, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
                 "broadcast_all with no server should be NoServers, but: {all:?}"

@@ -74,6 +74,27 @@ fn a_discovery_of_your_own_works() {
     });
 }
 
+/// A clone, and the same client in another mode, use the connections that are there.
+///
+/// A mode is a property of a call, a connection is not. A program that hashes some of its calls needs no
+/// second set of connections.
+///
+/// Hint: they share the pool; only the mode is their own.
+#[test]
+fn clones_and_other_modes_share_the_connections() {
+    run(async || {
+        let site = Site::start("a").await;
+        let client = round_robin([&site]);
+        assert_eq!(client.connections(), 0, "nothing is dialed before the first call");
+        name(&client).await;
+        name(&client.clone()).await;
+        for mode in [SelectMode::Random, SelectMode::WeightedRoundRobin, key("k")] {
+            name(&client.with_mode(mode)).await;
+        }
+        assert_eq!((site.seen.calls(), site.seen.accepted(), client.connections()), (5, 1, 1));
+    });
+}
+
 /// Many callers of a hung server make one attempt, and all get its one failure.
 ///
 /// A server that is overloaded gets worse with every attempt.

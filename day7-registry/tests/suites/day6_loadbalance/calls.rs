@@ -73,3 +73,29 @@ fn many_first_calls_share_one_connection() {
         assert_eq!(client.connections(), 2);
     });
 }
+
+/// In the mode least-loaded, a server that is busy with calls gets no further one while another is idle.
+///
+/// Turns are fair to servers that are equally fast. One that is slow has more and more calls in flight, and its turns come
+/// all the same.
+///
+/// Hint: two connected servers by chance; `Client::in_flight` decides.
+#[test]
+fn the_less_loaded_of_two_servers_takes_the_call() {
+    run(async || {
+        let (busy, idle) = (Site::start("busy").await, Site::start("idle").await);
+        let client = directed([&busy.endpoint, &idle.endpoint], Options::default());
+        let waiting = spawn_call(&to(&client, &busy.endpoint), "Site.wait");
+        busy.a_call_waits().await;
+        assert_eq!(name(&to(&client, &idle.endpoint)).await, "idle");
+
+        let least_loaded = client.with_mode(SelectMode::LeastLoaded);
+        for _ in 0..30 {
+            assert_eq!(name(&least_loaded).await, "idle");
+        }
+        busy.open_gate(1);
+        assert_eq!(outcome(waiting).await.unwrap(), "busy");
+        let equal = async { while name(&least_loaded).await != "busy" {} };
+        within("a server that is not busy any more gets calls again", equal).await;
+    });
+}

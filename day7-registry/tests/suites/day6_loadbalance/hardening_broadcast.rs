@@ -18,8 +18,8 @@ fn a_broadcast_shares_the_connections() {
         let client = round_robin([&site]);
         name(&client).await;
         for client in [client.clone(), client.with_mode(key("k"))] {
-            within("a broadcast", client.broadcast::<_, String>("Site.name", ())).await.unwrap();
-            within("a broadcast", client.broadcast_all::<_, String>("Site.name", ())).await.unwrap();
+            within("a broadcast", client.broadcast::<_, String>("Site.name", &())).await.unwrap();
+            within("a broadcast", client.broadcast_all::<_, String>("Site.name", &())).await.unwrap();
         }
         assert_eq!((site.seen.calls(), site.seen.accepted(), client.connections()), (5, 1, 1));
     });
@@ -97,9 +97,9 @@ fn a_broadcast_that_is_given_up_leaves_nothing_behind() {
 fn a_broadcast_without_a_list_times_out() {
     run(async || {
         let client = without_list();
-        let broadcast = client.broadcast("Site.name", ());
+        let broadcast = client.broadcast("Site.name", &());
         assert_timed_out_choosing(within("the end of a broadcast", broadcast).await);
-        let all = within("the end of a broadcast", client.broadcast_all("Site.name", ())).await;
+        let all = within("the end of a broadcast", client.broadcast_all("Site.name", &())).await;
         assert_timed_out_choosing(
             all.map(|results: Vec<(Endpoint, Result<String, _>)>| format!("{results:?}")),
         );
