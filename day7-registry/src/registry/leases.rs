@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use crate::balance::discovery::Instance;
 use crate::http::endpoint::Endpoint;
 use crate::registry::MAX_SERVERS_HEADER_LEN;
+use crate::registry::request::Refusal;
 
 /// How many former instances of one endpoint are remembered. The oldest is forgotten first.
 const MAX_FORMER: usize = 8;
@@ -60,15 +62,6 @@ struct Listed<'a> {
     weight: u32,
 }
 
-/// Why a request changes nothing.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// There is no room for a further server.
-    Full,
-    /// The endpoint belongs to another instance.
-    Replaced,
-}
-
 impl Leases {
     /// Registers a server, or renews its lease. A new instance takes the place of the one that is there.
     pub(super) fn register(
@@ -81,11 +74,12 @@ impl Leases {
     ) -> Result<(), Refusal> {
         let key = self.key(name, &server.endpoint);
         if !self.entries.contains_key(&key) && !self.make_room(max_servers) {
-            return Err(Refusal::Full);
+            let full = format!("the registry is full: {max_servers} servers are registered\n");
+            return Err((StatusCode::INSUFFICIENT_STORAGE, full));
         }
         let entry = self.entries.entry(key).or_insert(Entry::empty(end));
         if !entry.admits(id.as_deref()) {
-            return Err(Refusal::Replaced);
+            return Err(replaced());
         }
         if entry.server.as_ref() != Some(&server) {
             self.lists.remove(name);
@@ -115,7 +109,7 @@ impl Leases {
         }
         let entry = self.entries.entry(key.clone()).or_insert(Entry::empty(end));
         if entry.server.is_some() && entry.id != id {
-            return Err(Refusal::Replaced);
+            return Err(replaced());
         }
         if entry.server.take().is_some() {
             self.lists.remove(name);
@@ -223,4 +217,11 @@ impl Entry {
             self.former.push(id);
         }
     }
+}
+
+fn replaced() -> Refusal {
+    (
+        StatusCode::CONFLICT,
+        "another instance is registered at this endpoint, or this one has left\n".to_owned(),
+    )
 }

@@ -26,7 +26,7 @@ use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline}
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{answer, not_allowed, run_http, text};
-use crate::registry::leases::{self, Leases};
+use crate::registry::leases::Leases;
 use crate::registry::request::{self, Refusal};
 use crate::registry::{AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, LEASE_HEADER, SERVERS_HEADER};
 use crate::server::DEFAULT_MAX_CONNECTIONS;
@@ -182,8 +182,7 @@ impl RegistryServer {
         let server = Instance::new(request::server(headers)?).weight(request::weight(headers)?);
         let id = request::instance_id(headers)?;
         let end = deadline(self.lease);
-        let registered = self.leases().register(name, server, id, end, self.max_servers);
-        registered.map_err(|refusal| self.refused(refusal))?;
+        self.leases().register(name, server, id, end, self.max_servers)?;
         let body = json!({ "lease_ms": millis(self.lease) }).to_string();
         Ok(self.json(body.into()))
     }
@@ -191,8 +190,7 @@ impl RegistryServer {
     fn deregister(&self, name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
         let (server, id) = (request::server(headers)?, request::instance_id(headers)?);
         let end = deadline(self.lease);
-        let deregistered = self.leases().deregister(name, &server, id, end, self.max_servers);
-        deregistered.map_err(|refusal| self.refused(refusal))?;
+        self.leases().deregister(name, &server, id, end, self.max_servers)?;
         Ok(text(StatusCode::NO_CONTENT, ""))
     }
 
@@ -212,18 +210,6 @@ impl RegistryServer {
         let mut response = answer(StatusCode::OK, "application/json", body);
         response.headers_mut().insert(LEASE_HEADER, millis(self.lease).into());
         response
-    }
-
-    fn refused(&self, refusal: leases::Refusal) -> Refusal {
-        match refusal {
-            leases::Refusal::Full => {
-                let full = format!("the registry is full: {} servers are registered\n", self.max_servers);
-                (StatusCode::INSUFFICIENT_STORAGE, full)
-            }
-            leases::Refusal::Replaced => {
-                (StatusCode::CONFLICT, "another instance is registered at this endpoint\n".to_owned())
-            }
-        }
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
