@@ -126,7 +126,7 @@ impl Registry for HttpRegistry {
     async fn register(&self, instance: &Instance) -> Result<Duration, RegistryError> {
         let id = self.id.load(Ordering::Relaxed);
         let request = named(Method::POST, instance, id)
-            .header(WEIGHT_HEADER, instance.weight)
+            .header(WEIGHT_HEADER, instance.weight.max(1))
             // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
             .header(CONTENT_LENGTH, 0);
         lease(&self.request(request).await?.headers)

@@ -10,6 +10,7 @@
 //! arrive in any order. So an entry remembers the ids of former instances until its end, and refuses what they send.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -22,6 +23,9 @@ use crate::http::endpoint::Endpoint;
 use crate::registry::MAX_SERVERS_HEADER_LEN;
 use crate::registry::request::Refusal;
 
+/// A list that is longer, in bytes, is made only so often, whatever changes: clients that read slowly hold on to it, and
+/// each that was made is memory.
+const LONG_LIST: (usize, Duration) = (64 * 1024, Duration::from_millis(100));
 /// How many former instances of one endpoint are remembered. The oldest is forgotten first.
 const MAX_FORMER: usize = 8;
 
@@ -51,8 +55,10 @@ pub(super) struct List {
     pub(super) body: Bytes,
     /// The endpoints with commas between them, if they fit.
     pub(super) header: Option<HeaderValue>,
-    /// When the first lease ends that was in force.
+    /// When it may be wrong.
     until: Instant,
+    /// It is not made anew before that.
+    not_before: Instant,
 }
 
 /// A server as the list shows it.
@@ -82,7 +88,7 @@ impl Leases {
             return Err(replaced());
         }
         if entry.server.as_ref() != Some(&server) {
-            self.lists.remove(name);
+            note_change(&mut self.lists, name);
         }
         if entry.id != id {
             entry.retire();
@@ -112,7 +118,7 @@ impl Leases {
             return Err(replaced());
         }
         if entry.server.take().is_some() {
-            self.lists.remove(name);
+            note_change(&mut self.lists, name);
         }
         entry.id = id;
         entry.retire();
@@ -132,13 +138,15 @@ impl Leases {
         let alive = self.alive(name, now);
         let servers: Vec<_> =
             alive.map(|(endpoint, server, _)| Listed { endpoint, weight: server.weight }).collect();
-        let body = serde_json::to_vec(&servers).expect("texts and numbers are JSON").into();
+        let body = Bytes::from(serde_json::to_vec(&servers).expect("texts and numbers are JSON"));
         let texts: Vec<_> = servers.iter().map(|server| server.endpoint).collect();
         let len: usize = texts.iter().map(|text| text.len() + 1).sum();
         let header = (len <= MAX_SERVERS_HEADER_LEN + 1).then(|| texts.join(","));
         let header = header.and_then(|header| HeaderValue::try_from(header).ok());
         let first_end = self.alive(name, now).map(|(_, _, end)| end).min();
-        let list = List { body, header, until: first_end.unwrap_or(now) };
+        let not_before = if body.len() > LONG_LIST.0 { now + LONG_LIST.1 } else { now };
+        let until = first_end.unwrap_or(now).max(not_before);
+        let list = List { body, header, until, not_before };
         // A name without servers takes no memory.
         if first_end.is_some() {
             self.lists.insert(name.to_owned(), list.clone());
@@ -216,6 +224,12 @@ impl Entry {
             }
             self.former.push(id);
         }
+    }
+}
+
+fn note_change(lists: &mut HashMap<String, List>, name: &str) {
+    if let Some(list) = lists.get_mut(name) {
+        list.until = list.not_before;
     }
 }
 

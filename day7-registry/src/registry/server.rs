@@ -4,6 +4,7 @@
 //! knows all of them again. Until then its answers say how young it is.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,6 +53,17 @@ pub struct RegistryServer {
     lease: Duration,
     max_servers: usize,
     hosts: Vec<String>,
+}
+
+impl fmt::Debug for RegistryServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RegistryServer { lease, max_servers, hosts, .. } = self;
+        let mut text = f.debug_struct("RegistryServer");
+        text.field("lease", lease)
+            .field("max_servers", max_servers)
+            .field("hosts", hosts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for RegistryServer {
