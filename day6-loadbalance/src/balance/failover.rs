@@ -113,8 +113,8 @@ impl<'a> Failover<'a> {
             _ if self.skipped < MAX_SKIPPED => return None,
             _ => {}
         }
-        let found = pool.less_loaded(|endpoint| self.candidates.was_tried(endpoint))?;
-        self.candidates.note_tried(&found.0);
+        let found = pool.less_loaded(|endpoint| self.candidates.has(endpoint))?;
+        self.candidates.remove(&found.0);
         Some(found)
     }
 

@@ -176,13 +176,13 @@ impl Pool {
         self.lock().entries.get(endpoint).and_then(Entry::ready)
     }
 
-    /// Of two connected servers by chance, the one with fewer calls in flight. Not one that was tried.
-    pub(super) fn less_loaded(&self, was_tried: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
+    /// Of two connected servers by chance, the one with fewer calls in flight. Only a candidate.
+    pub(super) fn less_loaded(&self, is_candidate: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
         let table = self.lock();
         let connected = &table.connected;
         let two = sample(&mut rand::rng(), connected.len(), connected.len().min(2));
         let two = two.into_iter().map(|index| &connected[index]);
-        let usable = two.filter(|(endpoint, client)| client.is_available() && !was_tried(endpoint));
+        let usable = two.filter(|(endpoint, client)| client.is_available() && is_candidate(endpoint));
         usable.min_by_key(|(_, client)| client.in_flight()).cloned()
     }
 
