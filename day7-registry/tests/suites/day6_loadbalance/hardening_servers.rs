@@ -1,7 +1,7 @@
 //! Hardening: servers that fall silent, a list that is a moment old, connectors, and very many servers.
 //!
-//! Write `newer_list` and `any_connected` in `src/balance/failover.rs`, `Attempt::closed` and `Pool::dial_beside` in
-//! `src/balance/pool.rs`, and `with_connector` in `src/balance/mod.rs`.
+//! Write `CurrentList::newer` in `src/balance/list.rs`, `Failover::any_connected` in `src/balance/failover.rs`, and
+//! `BalancedClient::with_connector` in `src/balance/mod.rs`. For the rest see `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Servers come and go; Limits
 
