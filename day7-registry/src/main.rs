@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+type List = RegistryDiscovery;
 const LEASE: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -73,10 +74,7 @@ async fn calls_spread(client: &BalancedClient, servers: [&Member; 3]) -> anyhow:
         println!("\n== 30 calls, {mode} ==");
         let before = servers.map(Member::calls);
         let client = client.with_mode(mode);
-        for num1 in 0..30 {
-            let sum: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
-            ensure!(sum == num1 + 1, "{num1} + 1 is not {sum}");
-        }
+        thirty_calls(&client).await?;
         for (server, before) in servers.iter().zip(before) {
             println!("server {}   {:2} calls", server.name, server.calls() - before);
         }
@@ -84,10 +82,18 @@ async fn calls_spread(client: &BalancedClient, servers: [&Member; 3]) -> anyhow:
     Ok(())
 }
 
+async fn thirty_calls(client: &BalancedClient) -> anyhow::Result<()> {
+    for num1 in 0..30 {
+        let sum: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
+        ensure!(sum == num1 + 1, "{num1} + 1 is not {sum}");
+    }
+    Ok(())
+}
+
 async fn broadcast_and_timeout(client: &BalancedClient, servers: [&Member; 3]) -> anyhow::Result<()> {
     println!("\n== A broadcast ==");
     let before = servers.map(Member::calls);
-    let sum: i32 = client.broadcast("Arith.sum", Sum { num1: 20, num2: 22 }).await?;
+    let sum: i32 = client.broadcast("Arith.sum", &Sum { num1: 20, num2: 22 }).await?;
     let asked = servers.iter().zip(before).filter(|(server, before)| server.calls() > *before).count();
     println!("{asked} servers were asked, one reply: 20 + 22 = {sum}");
 
@@ -107,18 +113,15 @@ async fn broadcast_and_timeout(client: &BalancedClient, servers: [&Member; 3]) -
 
 async fn a_server_dies(
     client: &BalancedClient,
-    list: &RegistryDiscovery,
+    list: &List,
     [a, b]: [&Member; 2],
     dead: Endpoint,
 ) -> anyhow::Result<()> {
     println!("\n== Server c is killed ==");
     wait_until("the client sees that the connection is gone", || client.connections() == 2).await?;
     let before = [a.calls(), b.calls()];
-    ensure!(has(&list.servers().borrow(), &dead), "the registry cannot know yet");
-    println!("{dead} is still in the list");
-    for num1 in 0..30 {
-        let _: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
-    }
+    ensure!(has(&list.servers().borrow(), &dead), "{dead} is still in the list");
+    thirty_calls(client).await?;
     println!("30 calls, none lost: a took {}, b took {}", a.calls() - before[0], b.calls() - before[1]);
     let started = Instant::now();
     let mut servers = list.servers();
@@ -127,28 +130,21 @@ async fn a_server_dies(
     Ok(())
 }
 
-/// Whether this server is in the list.
 fn has(servers: &Servers, endpoint: &Endpoint) -> bool {
     servers.list.iter().flat_map(|list| list.iter()).any(|server| server.endpoint == *endpoint)
 }
 
-async fn a_server_joins(
-    client: &BalancedClient,
-    list: &RegistryDiscovery,
-    url: &str,
-) -> anyhow::Result<Member> {
+async fn a_server_joins(client: &BalancedClient, list: &List, url: &str) -> anyhow::Result<Member> {
     println!("\n== A new server joins ==");
     let d = Member::start("d", url).await?;
     let mut servers = list.servers();
     wait_for("the list has d", servers.wait_for(|servers| has(servers, &d.endpoint))).await??;
-    for num1 in 0..30 {
-        let _: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
-    }
+    thirty_calls(client).await?;
     println!("30 calls among 3 servers: d took {}", d.calls());
     Ok(d)
 }
 
-async fn a_server_leaves(list: &RegistryDiscovery, b: Member) -> anyhow::Result<()> {
+async fn a_server_leaves(list: &List, b: Member) -> anyhow::Result<()> {
     println!("\n== Server b shuts down in an orderly way ==");
     let direct = Client::dial(&b.endpoint, &Options::default()).await?;
     let before = b.calls();
@@ -173,12 +169,8 @@ async fn the_registry_restarts(
     let port = url.rsplit(':').next().context("a URL with a port")?.split('/').next().unwrap_or_default();
     registry.abort();
     registry.await.ok();
-    let mut done = 0;
-    for num1 in 0..30 {
-        let _: i32 = client.call("Arith.sum", &Sum { num1, num2: 1 }).await?;
-        done += 1;
-    }
-    println!("{done} calls without a registry, none lost: the last list still serves");
+    thirty_calls(client).await?;
+    println!("30 calls without a registry, none lost: the last list still serves");
     let (_, registry) = start_registry(port.parse()?).await?;
     let fresh = HttpRegistry::new(url.parse()?);
     let started = Instant::now();
