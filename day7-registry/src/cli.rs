@@ -174,7 +174,7 @@ impl Target {
 /// The registry itself, or its part for the servers of one service.
 fn named(url: RegistryUrl, service: Option<String>) -> Result<RegistryUrl, Mistake> {
     match service {
-        Some(name) => url.service(&name).map_err(|error| Mistake(error.to_string())),
+        Some(name) => format!("{url}/{name}").parse().map_err(|error| Mistake(format!("{error}"))),
         None => Ok(url),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn tell() -> anyhow::Result<()> {
     println!("== A registry, and three servers that find it ==");
     let registry = RunningRegistry::start().await?;
     println!("registry   {}, leases of {:?}", registry.url, cast::LEASE);
-    let url = registry.url.service("Arith")?;
+    let url = format!("{}/Arith", registry.url).parse()?;
     let a = Member::start("a", &url).await?;
     let b = Member::start("b", &url).await?;
     let c = Member::start("c", &url).await?;
@@ -52,9 +52,9 @@ pub(crate) async fn tell() -> anyhow::Result<()> {
 
 async fn names(registry: &RegistryUrl) -> anyhow::Result<()> {
     println!("\n== One registry for many services ==");
-    let _z = Member::start("z", &registry.service("Clock")?).await?;
+    let _z = Member::start("z", &format!("{registry}/Clock").parse()?).await?;
     for name in ["Arith", "Clock"] {
-        let listed = HttpRegistry::new(registry.service(name)?).servers().await?.servers;
+        let listed = HttpRegistry::new(format!("{registry}/{name}").parse()?).servers().await?.servers;
         println!("{name}      {} in the list", listed.len());
     }
     Ok(())

@@ -138,12 +138,13 @@ impl Candidates<'_> {
         self.list.servers.choose(&mut rand::rng()).map(|server| &server.endpoint)
     }
 
-    pub(super) fn was_tried(&self, endpoint: &Endpoint) -> bool {
-        self.list.position(endpoint).is_some_and(|position| self.tried.contains(&position))
+    /// Whether a server is in the list and was not tried.
+    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.list.position(endpoint).is_some_and(|position| !self.tried.contains(&position))
     }
 
-    /// Notes that a server is tried that was not chosen here.
-    pub(super) fn note_tried(&mut self, endpoint: &Endpoint) {
+    /// Takes a server out that was not chosen here.
+    pub(super) fn remove(&mut self, endpoint: &Endpoint) {
         self.tried.extend(self.list.position(endpoint));
     }
 }
@@ -238,10 +239,8 @@ impl ByWeight {
         });
         let old: HashMap<_, _> = old.collect();
         let turns = list.servers.iter().enumerate().map(|(position, server)| {
-            let period = period(list, position);
-            let begin = || now + rand::rng().random_range(0..period);
-            let turn = old.get(&server.endpoint).map_or_else(begin, |turn| (*turn).min(now + period));
-            Reverse((turn, position))
+            let begin = || now + rand::rng().random_range(0..period(list, position));
+            Reverse((old.get(&server.endpoint).copied().unwrap_or_else(begin), position))
         });
         self.turns = turns.collect();
     }

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::balance::{BalanceError, BalancedClient};
+use crate::balance::BalancedClient;
+use crate::balance::error::BalanceError;
 
 impl BalancedClient {
     /// Starts a call now, and returns a future of its reply to await later. Choosing and dialing are parts of the

@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
+use crate::balance::BalancedClient;
 use crate::balance::discovery::{DiscoveryError, Instance};
-use crate::balance::{BalanceError, BalancedClient};
+use crate::balance::error::BalanceError;
 use crate::deadline::deadline;
 use crate::http::endpoint::Endpoint;
 
@@ -41,7 +42,7 @@ impl BalancedClient {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let list = self.list(deadline).await?;
+        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
         let mut reply = Err(DiscoveryError::NoServers.into());
         self.call_each(&list.servers, deadline, service_method, args, |_, result| {
             reply = Ok(result?);
@@ -68,7 +69,7 @@ impl BalancedClient {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let list = self.list(deadline).await?;
+        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
         if list.servers.is_empty() {
             return Err(DiscoveryError::NoServers.into());
         }
@@ -100,7 +101,7 @@ impl BalancedClient {
             let endpoint = server.endpoint.clone();
             async move {
                 let called = async {
-                    let client = self.dial(&endpoint, deadline).await?;
+                    let client = self.shared.pool.dial(&endpoint, deadline, self.timeout).await?;
                     let called = self.call_on(&client, deadline, service_method, args).await;
                     called.map_err(|source| BalanceError::Call { endpoint, source })
                 };

@@ -119,8 +119,13 @@ pub(crate) const DAYS: [Day; 7] = [
         new: &[
             "balance/broadcast.rs",
             "balance/discovery.rs",
+            "balance/error.rs",
+            "balance/failover.rs",
+            "balance/list.rs",
             "balance/mod.rs",
+            "balance/multi_servers.rs",
             "balance/pool.rs",
+            "balance/ring.rs",
             "balance/select.rs",
             "balance/start.rs",
         ],

@@ -1,7 +1,7 @@
 //! Hardening: everything hangs, a server that returns, connections that break, and a list that never comes.
 //!
-//! Write `Entry::is_left_alone`, `rest`, `Pool::retry` and `note_slow` in `src/balance/pool.rs`. For the rest see
-//! `src/balance/mod.rs` and `src/balance/pool.rs`.
+//! Write `Entry::is_left_alone`, `rest` and `Pool::dial_beside` in `src/balance/pool.rs`. For the rest see
+//! `src/balance/failover.rs` and `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Limits; What goes wrong without it
 

@@ -1,8 +1,9 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::connect`, `begin`, `ready` and `open`, and `Entry::dial` and `ready` in `src/balance/pool.rs`, and
-//! `BalancedClient::new`, `call`, `connect`, `candidates` and `dial` in `src/balance/mod.rs`. No server rests before the
-//! stage hardening_calls: until then `Pool::leaves_alone` may be `false` and `rest` zero, and `retry` and `note_slow` may
+//! Write `Pool::connect`, `dial`, `begin`, `ready`, `less_loaded` and `open`, and `Attempt::run` and `connected` in
+//! `src/balance/pool.rs`; `Shared::new`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`;
+//! `CurrentList::known` in `src/balance/list.rs`; and `BalancedClient::new` and `call` in `src/balance/mod.rs`. No server
+//! rests before the stage hardening_calls: until then `Pool::leaves_alone` may be `false`, `rest` zero, and `dial_beside` may
 //! do nothing.
 //!
 //! Chapter: One connection for each server

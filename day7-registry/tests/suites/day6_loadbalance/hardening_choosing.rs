@@ -219,13 +219,19 @@ fn an_empty_list_has_no_server_to_choose() {
 #[test]
 fn no_call_waits_for_the_ring_of_another() {
     // A busy machine may hold up a thread for as long as the ring takes, but hardly three times in a row.
-    let outcomes: Vec<_> = (0..3).map(|_| longest_choice_beside_a_new_ring()).collect();
-    let undisturbed = outcomes.iter().any(|(longest, ring)| *longest < *ring / 2);
-    assert!(undisturbed, "the longest choice, and the time that the ring took meanwhile: {outcomes:?}");
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        let (longest, ring) = longest_choice_beside_a_new_ring();
+        if longest < ring / 2 {
+            return;
+        }
+        outcomes.push((longest, ring));
+    }
+    panic!("the longest choice, and the time that the ring took meanwhile, three times: {outcomes:?}");
 }
 
 fn longest_choice_beside_a_new_ring() -> (Duration, Duration) {
-    let endpoints = (0..5000).map(|n| endpoint(&format!("tcp@10.0.{}.{}:7000", n / 256, n % 256)));
+    let endpoints = (0..3000).map(|n| endpoint(&format!("tcp@10.0.{}.{}:7000", n / 256, n % 256)));
     let discovery = MultiServersDiscovery::new(endpoints);
     discovery.get(&SelectMode::RoundRobin).unwrap();
     std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Hardening: servers that fall silent, a list that is a moment old, connectors, and very many servers.
 //!
-//! Write `newer_list` and `any_connected` in `src/balance/failover.rs`, `Attempt::closed` and `Pool::dial_beside` in
-//! `src/balance/pool.rs`, and `with_connector` in `src/balance/mod.rs`.
+//! Write `CurrentList::newer` in `src/balance/list.rs`, `Failover::any_connected` in `src/balance/failover.rs`, and
+//! `BalancedClient::with_connector` in `src/balance/mod.rs`. For the rest see `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Servers come and go; Limits
 
@@ -247,10 +247,12 @@ fn one_living_server_of_ten_thousand_is_found() {
                 Client::handshake(ours, &options).await
             })
         };
-        let dead = (1..10_000).map(|n| endpoint(&format!("tcp@dead-{n}.test:7000")));
-        let list: Vec<_> = dead.chain([endpoint("tcp@alive:7000")]).collect();
-        let client = directed(&list, Options::default()).with_connector(connect);
-        assert_eq!(name(&to(&client, &list[9999])).await, "alive");
+        let alive = Instance::new(endpoint("tcp@alive:7000"));
+        let list = list_of([&alive.endpoint]);
+        let client = client_of(&list, Options::default()).with_connector(connect);
+        assert_eq!(name(&client).await, "alive");
+        let dead = (1..10_000).map(|n| Instance::new(endpoint(&format!("tcp@dead-{n}.test:7000"))));
+        list.update(dead.chain([alive]));
         for mode in [
             SelectMode::RoundRobin,
             SelectMode::Random,
