@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -45,6 +46,12 @@ impl Arith {
         Ok(self.name)
     }
 
+    /// Takes long on server b.
+    async fn work(&self, (): ()) -> anyhow::Result<char> {
+        tokio::time::sleep(Duration::from_millis(if self.name == 'b' { 30 } else { 2 })).await;
+        Ok(self.name)
+    }
+
     /// Works on every server but c.
     async fn check(&self, (): ()) -> anyhow::Result<String> {
         anyhow::ensure!(self.name != 'c', "the disk of {} is full", self.name);
@@ -62,7 +69,7 @@ async fn start(name: char) -> anyhow::Result<Running> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = Endpoint::tcp(listener.local_addr()?);
     let services = ServiceMap::new();
-    services.add(service!("Arith", Arith { name }, [sum, sleep, name, check])?)?;
+    services.add(service!("Arith", Arith { name }, [sum, sleep, name, work, check])?)?;
     let mut task = JoinSet::new();
     task.spawn(async move { Server::new(services).serve(listener).await });
     println!("   server {name} listens on {endpoint}");
@@ -82,6 +89,7 @@ async fn main() -> anyhow::Result<()> {
     println!("\n   Arith.sum(2, 3) = {sum}, and it does not matter which server has added");
 
     choose(&client).await?;
+    balance(&client).await?;
     hang(&client, &list).await?;
     broadcast(&client).await?;
     let survivors = kill(&client, a, [b, c]).await?;
@@ -115,7 +123,13 @@ async fn choose(client: &Client) -> anyhow::Result<()> {
         "\n2. 21 calls in each mode. Which server answers, and how often? The weights are 5, 1 and 1:\n"
     );
     let key = SelectMode::ConsistentHash("user-7".into());
-    for mode in [SelectMode::RoundRobin, SelectMode::Random, SelectMode::WeightedRoundRobin, key] {
+    for mode in [
+        SelectMode::RoundRobin,
+        SelectMode::Random,
+        SelectMode::WeightedRoundRobin,
+        SelectMode::LeastLoaded,
+        key,
+    ] {
         let names = names(&client.with_mode(mode.clone()), 21).await?;
         println!("   {:<22} {names}   {}", mode.to_string(), counts(&names));
     }
@@ -129,9 +143,32 @@ async fn choose(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One server is slower than the others. Turns do not see it, and calls in flight do.
+async fn balance(client: &Client) -> anyhow::Result<()> {
+    println!("\n3. Server b is slow: 30 ms for a call, and not 2. 120 calls, 12 at a time:\n");
+    for mode in [SelectMode::RoundRobin, SelectMode::LeastLoaded] {
+        let begin = Instant::now();
+        let (mut callers, calls) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..12 {
+            let (client, calls) = (client.with_mode(mode.clone()), Arc::clone(&calls));
+            callers.spawn(async move {
+                let mut names = String::new();
+                while calls.fetch_add(1, SeqCst) < 120 {
+                    names.push(client.call("Arith.work", &()).await?);
+                }
+                Ok::<_, BalanceError>(names)
+            });
+        }
+        let names: String = callers.join_all().await.into_iter().collect::<Result<_, _>>()?;
+        let (mode, took) = (mode.to_string(), begin.elapsed().as_millis());
+        println!("   {mode:<22} {}   all done after {took} ms", counts(&names));
+    }
+    Ok(())
+}
+
 /// A server that accepts connections and never answers. It is worse than one that is down: it does not say no.
 async fn hang(client: &Client, list: &MultiServersDiscovery) -> anyhow::Result<()> {
-    println!("\n3. A server that hangs joins the list. 8 calls at the same time, round robin:\n");
+    println!("\n4. A server that hangs joins the list. 8 calls at the same time, round robin:\n");
     let hung = TcpListener::bind("127.0.0.1:0").await?;
     let servers = list.get_all();
     list.update(servers.iter().cloned().chain([Endpoint::tcp(hung.local_addr()?).into()]));
@@ -152,24 +189,24 @@ async fn hang(client: &Client, list: &MultiServersDiscovery) -> anyhow::Result<(
         late += usize::from(after >= Duration::from_millis(300));
     }
     println!(
-        "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer; then the next"
+        "\n   {late} calls came to the hung server first. It had a third of their 900 ms to answer; then another"
     );
-    println!("   one in the list took them. The other calls have not waited for it.");
+    println!("   server took them. The other calls have not waited for it.");
     list.update(servers.iter().cloned());
     Ok(())
 }
 
 async fn broadcast(client: &Client) -> anyhow::Result<()> {
-    println!("\n4. Broadcast: all servers at once.\n");
+    println!("\n5. Broadcast: all servers at once.\n");
     let begin = Instant::now();
-    let slept: u64 = client.broadcast("Arith.sleep", Sleep { millis: 200 }).await?;
+    let slept: u64 = client.broadcast("Arith.sleep", &Sleep { millis: 200 }).await?;
     println!("   all of them have slept {slept} ms, and it took {} ms together", begin.elapsed().as_millis());
-    match client.broadcast::<_, String>("Arith.check", ()).await {
+    match client.broadcast::<_, String>("Arith.check", &()).await {
         Err(error) => println!("   Arith.check fails if it fails on one:  {error}"),
         Ok(reply) => bail!("c should have failed, but the reply was {reply:?}"),
     }
     println!("   broadcast_all returns what each of them says:");
-    let results = client.broadcast_all::<_, String>("Arith.check", ()).await?;
+    let results = client.broadcast_all::<_, String>("Arith.check", &()).await?;
     for (name, (endpoint, result)) in ('a'..).zip(results) {
         match result {
             Ok(text) => println!("      {name} {endpoint}  {text}"),
@@ -184,10 +221,10 @@ async fn broadcast(client: &Client) -> anyhow::Result<()> {
 
 /// Kills server a while a call is in flight there.
 async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Result<[Running; 2]> {
-    println!("\n5. Server a is killed, while every server has a call in flight:\n");
+    println!("\n6. Server a is killed, while every server has a call in flight:\n");
     let calls = tokio::spawn({
         let client = client.clone();
-        async move { client.broadcast_all::<_, u64>("Arith.sleep", Sleep { millis: 300 }).await }
+        async move { client.broadcast_all::<_, u64>("Arith.sleep", &Sleep { millis: 300 }).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(a);
@@ -203,9 +240,7 @@ async fn kill(client: &Client, a: Running, others: [Running; 2]) -> anyhow::Resu
     println!(
         "\n   A call that was lost may have run, so it is an error, and the caller decides. The next 12 calls"
     );
-    println!(
-        "   cannot be sent to a, so they surely have not run there, and the next in the list takes them:"
-    );
+    println!("   cannot be sent to a, so they surely have not run there, and the others share them:");
     let names = names(client, 12).await?;
     println!("   {names}   {}", counts(&names));
     Ok(others)
@@ -216,7 +251,7 @@ async fn leave_and_join(
     list: &MultiServersDiscovery,
     [b, c]: [Running; 2],
 ) -> anyhow::Result<()> {
-    println!("\n6. The list changes: a and b leave, d joins.\n");
+    println!("\n7. The list changes: a and b leave, d joins.\n");
     println!("   {} connections are open", client.connections());
     let d = start('d').await?;
     list.update([&c, &d].map(|server| server.endpoint.clone().into()));

@@ -1,125 +1,64 @@
 //! The commands of day 7.
 
-use std::fmt::Display;
-use std::io::Write;
+mod args;
+mod print;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use clap::{Args, Parser, Subcommand};
-use day7_registry::error::{error_chain, printable};
+use anyhow::Context;
+use clap::Parser;
 use day7_registry::{
-    BalanceError, BalancedClient, Client, Codec, DiscoveryError, Endpoint, Error, Heartbeat, HttpRegistry,
-    Options, RegistryDiscovery, RegistryError, RegistryServer, RegistryUrl, SelectMode, Server,
+    BalancedClient, Client, Codec, Endpoint, Error, Heartbeat, HttpRegistry, Instance, LIST_METHOD, Options,
+    Registry, RegistryDiscovery, RegistryServer, RegistryUrl, Server, ServiceInfo,
 };
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::net::TcpListener;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
+use self::args::{CallArgs, Cli, Command, ListArgs, RegistryArgs, ServerArgs, Target};
+pub(crate) use self::print::print_error;
+use self::print::{Mistake, print_json, print_line, print_table};
 use crate::arith;
 
-/// A registry, servers that register there, and calls that find them.
-#[derive(Parser)]
-#[command(version, about, after_help = AFTER_HELP)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-const AFTER_HELP: &str = "\
-Without a command, all of it runs in one process and tells its story.
-
-Exit codes:
-  0  success
-  1  any other failure
-  2  a mistake on the command line
-  3  the server answered with an error
-  4  the time was over
-  5  the server or the registry cannot be reached";
-
-#[derive(Subcommand)]
-pub(crate) enum Command {
-    /// Run a registry.
-    Registry(RegistryArgs),
-    /// Run a server of the service Arith. Prints its endpoint as soon as it listens.
-    Server(ServerArgs),
-    /// Call a method, and print its reply as JSON.
-    Call(CallArgs),
-}
-
-#[derive(Args)]
-pub(crate) struct RegistryArgs {
-    /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:9999", value_parser = address)]
-    addr: SocketAddr,
-    /// How long a server stays registered after its last heartbeat, e.g. 500ms, 10s or 2m.
-    #[arg(long, default_value = "10s", value_parser = duration)]
-    lease: Duration,
-}
-
-#[derive(Args)]
-pub(crate) struct ServerArgs {
-    /// Where to listen. Port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0", value_parser = address)]
-    addr: SocketAddr,
-    /// The registry to register this server with, e.g. http://127.0.0.1:9999.
-    #[arg(long, value_name = "URL")]
-    registry: Option<RegistryUrl>,
-    /// Listen for HTTP CONNECT, and show the debug page at /debug/rrpc.
-    #[arg(long)]
-    http: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct CallArgs {
-    #[command(flatten)]
-    target: Target,
-    /// Give up after this time, e.g. 500ms, 10s or 2m.
-    #[arg(long, default_value = "5s", value_parser = duration)]
-    timeout: Duration,
-    /// How to choose a server of a registry: random, round-robin, weighted-round-robin or
-    /// consistent-hash:KEY. A process makes one call, so a mode that takes turns makes its first choice only.
-    #[arg(long, default_value = "random", conflicts_with = "to")]
-    mode: SelectMode,
-    /// The method, e.g. Arith.sum.
-    method: String,
-    /// Its argument as JSON, e.g. '{"num1":1,"num2":2}'; - reads it from stdin. Without it the argument is ().
-    #[arg(default_value = "null", allow_negative_numbers = true, hide_default_value = true)]
-    argument: String,
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct Target {
-    /// Find a server through this registry.
-    #[arg(long, value_name = "URL")]
-    registry: Option<RegistryUrl>,
-    /// Call this server, e.g. tcp@127.0.0.1:9000.
-    #[arg(long, value_name = "ENDPOINT")]
-    to: Option<Endpoint>,
-}
-
-/// The command that was asked for; `None` for the story.
-pub(crate) fn parse() -> Option<Command> {
-    Cli::parse().command
-}
-
-impl Command {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        // What goes wrong with a call is its result, and is printed as such.
-        let level = match self {
-            Command::Call(_) => tracing::Level::ERROR,
-            Command::Registry(_) | Command::Server(_) => tracing::Level::INFO,
-        };
-        // A log that cannot be written, as its reader has gone, is no reason to stop.
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
-        log.with_max_level(level).init();
-        match self {
-            Command::Registry(args) => args.run().await,
-            Command::Server(args) => args.run().await,
-            Command::Call(args) => args.run().await,
-        }
+/// Runs the command that was asked for, or `story` if there was none.
+pub(crate) async fn run(story: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let Cli { command, verbose } = Cli::parse();
+    let Some(command) = command else { return story.await };
+    start_log(&command, verbose)?;
+    match command {
+        Command::Registry(args) => args.run().await,
+        Command::Server(args) => args.run().await,
+        Command::Call(args) => args.run().await,
+        Command::List(args) => args.run().await,
     }
+}
+
+/// Sends the log to stderr.
+fn start_log(command: &Command, verbose: u8) -> anyhow::Result<()> {
+    // What goes wrong with a call is its result, and is printed as such.
+    let quiet = matches!(command, Command::Call(_) | Command::List(_));
+    let level = match verbose + if quiet { 0 } else { 1 } {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let targets = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => {
+            let expected = "expected a level, such as debug, or target=level, with commas between several";
+            text.parse().map_err(|_| Mistake(format!("bad RUST_LOG {text:?}: {expected}")))?
+        }
+        _ => Targets::new().with_default(level),
+    };
+    // A log that cannot be written, as its reader has gone, is no reason to stop.
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    tracing_subscriber::registry().with(log.with_filter(targets)).init();
+    Ok(())
 }
 
 impl RegistryArgs {
@@ -127,7 +66,9 @@ impl RegistryArgs {
         let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         print_line(format_args!("http://{}{}", listener.local_addr()?, day7_registry::REGISTRY_PATH))?;
-        Ok(RegistryServer::new().lease(self.lease).serve_with_shutdown(listener, interrupted).await?)
+        let registry = RegistryServer::new().lease(self.lease);
+        let registry = self.host.into_iter().fold(registry, RegistryServer::host);
+        Ok(registry.serve_with_shutdown(listener, interrupted).await?)
     }
 }
 
@@ -136,15 +77,20 @@ impl ServerArgs {
         let interrupted = interrupted()?;
         let listener = listen(self.addr).await?;
         let addr = listener.local_addr()?;
-        let endpoint = if self.http { Endpoint::http(addr) } else { Endpoint::tcp(addr) };
-        ensure!(
-            self.registry.is_none() || !endpoint.is_unspecified(),
-            "{addr} means \"every address of this machine\", and no client can connect to that: \
-             give --addr an address that clients can reach"
-        );
+        let own = if self.http { Endpoint::http(addr) } else { Endpoint::tcp(addr) };
+        let endpoint = self.advertise.unwrap_or(own);
+        if self.registry.is_some() && endpoint.is_unspecified() {
+            let text = format!(
+                "{endpoint} means \"every address of this machine\", and no client can connect to that: \
+                 give --advertise an endpoint that clients can reach"
+            );
+            return Err(Mistake(text).into());
+        }
         print_line(&endpoint)?;
 
-        let heartbeat = self.registry.map(|url| Heartbeat::start(HttpRegistry::new(url), endpoint));
+        let instance = Instance::new(endpoint).weight(self.weight);
+        let registry = self.registry.map(|url| named(url, self.service)).transpose()?;
+        let heartbeat = registry.map(|url| Heartbeat::start(HttpRegistry::new(url), instance));
         // First leave the registry, so that no new client comes; then finish what is in flight.
         let stopped = async {
             interrupted.await;
@@ -155,10 +101,12 @@ impl ServerArgs {
             }
         };
         let services = arith()?;
+        services.add(services.listing()?)?;
         let server = Server::new(services.clone()).debug_page(services);
-        match self.http {
-            true => server.serve_http_with_shutdown(listener, stopped).await?,
-            false => server.serve_with_shutdown(listener, stopped).await?,
+        if self.http {
+            server.serve_http_with_shutdown(listener, stopped).await?;
+        } else {
+            server.serve_with_shutdown(listener, stopped).await?;
         }
         Ok(())
     }
@@ -166,75 +114,94 @@ impl ServerArgs {
 
 impl CallArgs {
     async fn run(self) -> anyhow::Result<()> {
-        let argument = json(&self.argument)?;
-        // JSON, because a value of a type that is not known here can only be sent in a codec that
-        // describes itself.
-        let options = Options::default()
-            .codecs([Codec::Json])
-            .connect_timeout(self.timeout)
-            .call_timeout(self.timeout)
-            .handle_timeout(self.timeout);
-        let reply: Value = match (self.target.to, self.target.registry) {
-            (Some(endpoint), _) => {
-                // One limit for connecting and calling.
-                let called = async {
-                    let client = Client::dial(&endpoint, &options).await?;
-                    client.call(&self.method, &argument).await
-                };
-                let called = tokio::time::timeout(self.timeout, called).await;
-                let too_late = |_| Err(Error::Timeout { what: "the call", after: self.timeout });
-                called.unwrap_or_else(too_late).with_context(|| endpoint.to_string())?
-            }
-            (None, Some(url)) => {
-                let registry = HttpRegistry::new(url).timeout(self.timeout);
-                let client = BalancedClient::new(RegistryDiscovery::start(registry), self.mode, &options);
+        let argument = argument(&self.argument)?;
+        let timeout = self.target.timeout;
+        let reply: Box<RawValue> = match self.target.place()? {
+            Place::Server(endpoint) => call(&endpoint, timeout, &self.method, &argument).await?,
+            Place::Registry(registry) => {
+                let discovery = RegistryDiscovery::start(registry);
+                let client = BalancedClient::new(discovery, self.mode, &options(timeout));
                 client.call(&self.method, &argument).await?
             }
-            (None, None) => return Err(anyhow!("expected --registry URL or --to ENDPOINT")),
         };
-        print_line(reply)
+        print_json(&reply)
     }
+}
+
+impl ListArgs {
+    async fn run(self) -> anyhow::Result<()> {
+        let timeout = self.target.timeout;
+        match self.target.place()? {
+            Place::Server(endpoint) => {
+                let services: Vec<ServiceInfo> = call(&endpoint, timeout, LIST_METHOD, &()).await?;
+                let rows = services.iter().flat_map(|service| {
+                    service.methods.iter().map(|method| {
+                        let name = format!("{}.{}", service.name, method.name);
+                        let counts = [method.calls, method.errors, method.in_flight];
+                        let [calls, errors, in_flight] = counts.map(|count| count.to_string());
+                        [name, method.argument.clone(), method.reply.clone(), calls, errors, in_flight]
+                    })
+                });
+                print_table(["METHOD", "ARGUMENT", "REPLY", "CALLS", "ERRORS", "IN FLIGHT"], rows.collect())
+            }
+            Place::Registry(registry) => {
+                let list = registry.servers().await?;
+                let row = |server: &Instance| [server.endpoint.to_string(), server.weight.to_string()];
+                print_table(["ENDPOINT", "WEIGHT"], list.servers.iter().map(row).collect())
+            }
+        }
+    }
+}
+
+/// What `--to` or `--registry` leads to.
+enum Place {
+    Server(Endpoint),
+    Registry(HttpRegistry),
+}
+
+impl Target {
+    fn place(self) -> anyhow::Result<Place> {
+        match (self.place.to, self.place.registry) {
+            (Some(endpoint), _) => Ok(Place::Server(endpoint)),
+            (None, Some(url)) => {
+                Ok(Place::Registry(HttpRegistry::new(named(url, self.service)?).timeout(self.timeout)))
+            }
+            (None, None) => Err(Mistake("expected --registry URL or --to ENDPOINT".to_owned()).into()),
+        }
+    }
+}
+
+/// The registry itself, or its part for the servers of one service.
+fn named(url: RegistryUrl, service: Option<String>) -> Result<RegistryUrl, Mistake> {
+    match service {
+        Some(name) => format!("{url}/{name}").parse().map_err(|error| Mistake(format!("{error}"))),
+        None => Ok(url),
+    }
+}
+
+/// JSON, because a value of a type that is not known here can only be sent in a codec that describes itself.
+fn options(timeout: Duration) -> Options {
+    let options = Options::default().codecs([Codec::Json]);
+    options.connect_timeout(timeout).call_timeout(timeout).handle_timeout(timeout)
+}
+
+/// Calls one server, with one limit for connecting and calling.
+async fn call<A, R>(endpoint: &Endpoint, timeout: Duration, method: &str, args: &A) -> anyhow::Result<R>
+where
+    A: Serialize + ?Sized,
+    R: DeserializeOwned,
+{
+    let called = async {
+        let client = Client::dial(endpoint, &options(timeout)).await?;
+        client.call(method, args).await
+    };
+    let called = tokio::time::timeout(timeout, called).await;
+    let too_late = |_| Err(Error::Timeout { what: "the call", after: timeout });
+    called.unwrap_or_else(too_late).with_context(|| endpoint.to_string())
 }
 
 async fn listen(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))
-}
-
-/// Prints a line at once, whatever stdout is connected to. A reader that has gone is an error, not a panic.
-fn print_line(line: impl Display) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let line = printable(&line.to_string());
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("cannot write to stdout")
-}
-
-/// Prints an error, if that is possible, and returns the exit code that belongs to it.
-pub(crate) fn print_error(error: &anyhow::Error) -> u8 {
-    writeln!(std::io::stderr(), "error: {}", printable(&error_chain(error))).ok();
-    error.chain().find_map(exit_code).unwrap_or(1)
-}
-
-fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    let shared = cause.downcast_ref::<Arc<Error>>().map(Arc::as_ref);
-    if let Some(error) = cause.downcast_ref::<Error>().or(shared) {
-        return match error {
-            Error::Remote(_) | Error::Refused(_) => Some(3),
-            Error::Timeout { .. } => Some(4),
-            Error::Io(_) | Error::Handshake(_) | Error::Disconnected(_) | Error::NotSent(_) => Some(5),
-            _ => Some(1),
-        };
-    }
-    if let Some(error) = cause.downcast_ref::<RegistryError>() {
-        return match error {
-            RegistryError::Timeout { .. } => Some(4),
-            RegistryError::Unreachable(_) => Some(5),
-            _ => Some(1),
-        };
-    }
-    match cause.downcast_ref::<BalanceError>() {
-        Some(BalanceError::Discovery(DiscoveryError::NoServers)) => Some(5),
-        _ if cause.is::<serde_json::Error>() => Some(2), // the argument
-        _ => None,
-    }
 }
 
 /// A future of Ctrl-C or SIGTERM. They count from this call on, not from the first poll.
@@ -255,28 +222,11 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
     Ok(async { drop(tokio::signal::ctrl_c().await) })
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "expected an IP address and a port, such as 127.0.0.1:9999 or [::1]:0".to_owned())
-}
-
-/// The argument of a call: JSON, or - for JSON from stdin.
-fn json(text: &str) -> anyhow::Result<Value> {
-    let text = if text == "-" { &std::io::read_to_string(std::io::stdin())? } else { text };
-    serde_json::from_str(text).with_context(|| format!("the argument {text:?} is not JSON"))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let millis = match &text[digits.len()..] {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60_000),
-        _ => None,
+/// The argument of a call: JSON, or - for JSON from stdin. It is sent as it was written.
+fn argument(text: &str) -> anyhow::Result<Box<RawValue>> {
+    let text = match text {
+        "-" => std::io::read_to_string(std::io::stdin()).context("cannot read stdin")?,
+        text => text.to_owned(),
     };
-    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
-    let total = number.zip(millis).and_then(|(number, millis)| number.checked_mul(millis));
-    total
-        .map(Duration::from_millis)
-        .ok_or_else(|| "expected a duration above zero, such as 500ms, 10s or 2m".to_owned())
+    RawValue::from_string(text).map_err(|error| Mistake(format!("the argument is not JSON: {error}")).into())
 }

@@ -34,12 +34,14 @@ pub mod balance;
 
 pub mod registry;
 
+pub use balance::BalancedClient;
 pub use balance::broadcast::{BROADCAST_STEP, MAX_BROADCAST};
 pub use balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
+pub use balance::error::BalanceError;
 pub use balance::multi_servers::MultiServersDiscovery;
+pub use balance::pool::Connecting;
 pub use balance::select::{SelectMode, UnknownSelectMode};
 pub use balance::start::StartedCall;
-pub use balance::{BalanceError, BalancedClient, Connecting};
 pub use client::options::Options;
 pub use client::{Client, PendingCall};
 pub use deadline::{
@@ -68,6 +70,7 @@ pub use server::{
     DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_REQUEST_BYTES, LARGE_BODY_LEN, MAX_QUEUED_BYTES, Server,
 };
 pub use service::contract::Caller;
+pub use service::listing::{LIST_METHOD, MethodInfo, ServiceInfo};
 pub use service::map::ServiceMap;
 pub use service::{Method, Service, ServiceBuilder, ServiceError};
 pub use wire::codec::Codec;

@@ -22,7 +22,7 @@ mod course; // first, as its macros are known only below
 mod author;
 mod learner;
 
-use author::{book, days, forward, prove, soak};
+use author::{book, chaos, days, forward, prove, soak};
 use course::Day;
 use learner::exercise::{self, Part};
 use learner::{check, diff, lab};
@@ -93,6 +93,19 @@ enum Command {
     },
     /// Make a site of the course, in target/book: chapters, code, diffs, suites and labs
     Book,
+    /// Put day 7 under random faults: is a call ever lost, does one ever run twice?
+    ///
+    /// A registry and four servers, each a process, and eight clients that call them all the time. Servers and registry
+    /// are killed, stopped (SIGSTOP) and restarted. At the end there is a table, and the exit code is 1 if a promise
+    /// was broken.
+    Chaos {
+        /// How long faults happen
+        #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+        /// Where the random choices come from; without it, each run has its own
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// What keeps the course in order; a learner needs none of it
     #[command(subcommand)]
     Author(Author),
@@ -190,6 +203,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Lab { day, number: Some(number), answer: true } => lab::answer(&root, day, number),
         Command::Lab { day, number: Some(number), answer: false } => lab::apply(&root, day, number),
         Command::Book => book::run(&root),
+        Command::Chaos { seconds, seed } => chaos::run(&root, seconds, seed),
         Command::Author(Author::Days { day }) => days::run(&root, day),
         Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
         Command::Author(Author::Prove { days, exercises, labs, full, steps, write_stages }) => {

@@ -127,6 +127,11 @@ impl Client {
         client
     }
 
+    /// The same connection, with this metadata in place of its own. The calls share it; none copies it.
+    pub fn with_metadata_map(&self, metadata: impl Into<Arc<Metadata>>) -> Client {
+        Client { metadata: metadata.into(), ..self.clone() }
+    }
+
     /// Calls a method and waits for its reply.
     ///
     /// # Errors

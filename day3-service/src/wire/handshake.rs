@@ -206,9 +206,13 @@ async fn send<W: AsyncWrite + Unpin>(
 /// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.
 fn not_this_protocol(error: Error) -> Error {
     match error {
-        Error::FrameTooLarge { .. } | Error::Decode { .. } => {
-            Error::Handshake(format!("expected a handshake of this protocol: {error}"))
+        Error::FrameTooLarge { len, .. } => {
+            // What was read as a length: "HTTP" or "GET " from HTTP, \x16\x03\x01 from TLS.
+            let first = (len as u32).to_be_bytes();
+            let first = first.escape_ascii();
+            Error::Handshake(format!("expected a handshake of this protocol, got \"{first}\": {error}"))
         }
+        Error::Decode { .. } => Error::Handshake(format!("expected a handshake of this protocol: {error}")),
         other => other,
     }
 }

@@ -17,8 +17,17 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 div { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .75rem; border-bottom: 1px solid #8884 }
+th { font-size: .85em; opacity: .7 }
+:is(th, td):first-child { padding-left: 0 }
+:is(th, td):last-child { padding-right: 0 }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-code { font: .9em ui-monospace, monospace }
+code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
+tr:hover { background: #8881 }
+@media (max-width: 40rem) {
+  body { margin: 1rem auto }
+  table { font-size: .85rem }
+  th, td { padding: .5rem .3rem; vertical-align: top }
+}
 </style></head>
 <body>
 <h1>rrpc services</h1>

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
@@ -28,29 +26,16 @@ impl MultiServersDiscovery {
 
     /// Knows these servers, with their weights: see [`Instance::weight`].
     pub fn with_weights(servers: impl IntoIterator<Item = (Endpoint, u32)>) -> MultiServersDiscovery {
-        MultiServersDiscovery::with_rng(servers, StdRng::from_rng(&mut rand::rng()))
-    }
-
-    /// As [`with_weights`](MultiServersDiscovery::with_weights), with your own source of chance for
-    /// [`get`](MultiServersDiscovery::get). With a seeded one, every run makes the same choices.
-    pub fn with_rng(
-        servers: impl IntoIterator<Item = (Endpoint, u32)>,
-        rng: impl Rng + Send + 'static,
-    ) -> MultiServersDiscovery {
-        let discovery = MultiServersDiscovery::from_rng(rng);
+        let discovery = MultiServersDiscovery::unknown();
         discovery.update(servers.into_iter().map(|(endpoint, weight)| Instance { endpoint, weight }));
         discovery
     }
 
     /// Does not know its list yet: calls wait for the first [`update`](MultiServersDiscovery::update).
     pub fn unknown() -> MultiServersDiscovery {
-        MultiServersDiscovery::from_rng(StdRng::from_rng(&mut rand::rng()))
-    }
-
-    fn from_rng(rng: impl Rng + Send + 'static) -> MultiServersDiscovery {
         let servers = watch::Sender::new(Servers::default());
         let list = CurrentList::new(servers.subscribe());
-        MultiServersDiscovery { servers, list, selector: Selector::new(rng) }
+        MultiServersDiscovery { servers, list, selector: Selector::default() }
     }
 
     /// Replaces the list. An endpoint that is given twice counts once, with its first weight.

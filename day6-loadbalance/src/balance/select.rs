@@ -15,9 +15,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::{Rng, RngExt};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
 
 use crate::balance::list::List;
 use crate::http::endpoint::Endpoint;
@@ -84,27 +85,24 @@ pub(super) struct Selector {
 }
 
 struct Turns {
-    rng: Box<dyn Rng + Send>,
     /// The next turn of round robin.
     next: usize,
     by_weight: ByWeight,
 }
 
-impl Selector {
-    pub(super) fn new(mut rng: impl Rng + Send + 'static) -> Selector {
+impl Default for Selector {
+    fn default() -> Selector {
         // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
         // any, as the list may not be known yet; each choice brings it into range.
-        let next = rng.random_range(0..usize::MAX);
-        Selector { turns: Mutex::new(Turns { rng: Box::new(rng), next, by_weight: ByWeight::default() }) }
+        let next = rand::rng().random_range(0..usize::MAX);
+        Selector { turns: Mutex::new(Turns { next, by_weight: ByWeight::default() }) }
     }
+}
 
+impl Selector {
     /// The servers of one call.
     pub(super) fn candidates<'a>(&'a self, mode: &'a SelectMode, list: Arc<List>) -> Candidates<'a> {
         Candidates { selector: self, mode, list, tried: HashSet::new(), owners: 0 }
-    }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,17 +135,16 @@ impl Candidates<'_> {
 
     /// Any server of the list, tried or not; `None` if it has none.
     pub(super) fn any(&self) -> Option<&Endpoint> {
-        let servers = &self.list.servers;
-        let at = || self.selector.turns().rng.random_range(0..servers.len());
-        (!servers.is_empty()).then(|| &servers[at()].endpoint)
+        self.list.servers.choose(&mut rand::rng()).map(|server| &server.endpoint)
     }
 
-    pub(super) fn was_tried(&self, endpoint: &Endpoint) -> bool {
-        self.list.position(endpoint).is_some_and(|position| self.tried.contains(&position))
+    /// Whether a server is in the list and was not tried.
+    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.list.position(endpoint).is_some_and(|position| !self.tried.contains(&position))
     }
 
-    /// Notes that a server is tried that was not chosen here.
-    pub(super) fn note_tried(&mut self, endpoint: &Endpoint) {
+    /// Takes a server out that was not chosen here.
+    pub(super) fn remove(&mut self, endpoint: &Endpoint) {
         self.tried.extend(self.list.position(endpoint));
     }
 }
@@ -166,7 +163,7 @@ impl Iterator for Candidates<'_> {
             *owners = passed + 1;
             owner
         } else {
-            self.selector.turns().choose(self.mode, list, tried)
+            self.selector.turns.lock().unwrap_or_else(PoisonError::into_inner).choose(self.mode, list, tried)
         };
         tried.insert(chosen);
         Some(list.servers[chosen].endpoint.clone())
@@ -178,7 +175,7 @@ impl Turns {
     fn choose(&mut self, mode: &SelectMode, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
         let servers = list.servers.len();
         match mode {
-            SelectMode::WeightedRoundRobin => self.by_weight.choose(list, tried, &mut self.rng),
+            SelectMode::WeightedRoundRobin => self.by_weight.choose(list, tried),
             SelectMode::RoundRobin => loop {
                 // The list may have shrunk since the last turn.
                 let chosen = self.next % servers;
@@ -188,7 +185,7 @@ impl Turns {
                 }
             },
             _ => loop {
-                let chosen = self.rng.random_range(0..servers);
+                let chosen = rand::rng().random_range(0..servers);
                 if !tried.contains(&chosen) {
                     break chosen;
                 }
@@ -216,9 +213,9 @@ struct ByWeight {
 }
 
 impl ByWeight {
-    fn choose(&mut self, list: &Arc<List>, tried: &HashSet<usize>, rng: &mut dyn Rng) -> usize {
+    fn choose(&mut self, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
         if !self.list.as_ref().is_some_and(|known| Arc::ptr_eq(known, list)) {
-            self.follow(list, rng);
+            self.follow(list);
         }
         let mut skipped = Vec::new();
         loop {
@@ -234,7 +231,7 @@ impl ByWeight {
     }
 
     /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
-    fn follow(&mut self, list: &Arc<List>, rng: &mut dyn Rng) {
+    fn follow(&mut self, list: &Arc<List>) {
         let now = self.turns.peek().map_or(0, |Reverse((turn, _))| *turn);
         let old = self.list.replace(Arc::clone(list));
         let old = old.iter().flat_map(|old| {
@@ -242,10 +239,8 @@ impl ByWeight {
         });
         let old: HashMap<_, _> = old.collect();
         let turns = list.servers.iter().enumerate().map(|(position, server)| {
-            let period = period(list, position);
-            let begin = || now + rng.random_range(0..period);
-            let turn = old.get(&server.endpoint).map_or_else(begin, |turn| (*turn).min(now + period));
-            Reverse((turn, position))
+            let begin = || now + rand::rng().random_range(0..period(list, position));
+            Reverse((old.get(&server.endpoint).copied().unwrap_or_else(begin), position))
         });
         self.turns = turns.collect();
     }

@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::balance::{BalanceError, BalancedClient};
+use crate::balance::BalancedClient;
+use crate::balance::error::BalanceError;
 
 impl BalancedClient {
     /// Starts a call now, and returns a future of its reply to await later. Choosing and dialing are parts of the
@@ -49,12 +49,8 @@ impl<R> Future for StartedCall<R> {
     type Output = Result<R, BalanceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(finished(ready!(Pin::new(&mut self.task).poll(cx))))
+        let outcome = ready!(Pin::new(&mut self.task).poll(cx));
+        // The task is not aborted while this is there. If it has no outcome, the code of a value has panicked.
+        Poll::Ready(outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
     }
-}
-
-/// What a task returned that is not aborted before its owner is dropped. If it has not returned, the code of a value
-/// has panicked, and the panic goes on here.
-pub(super) fn finished<T>(outcome: Result<T, JoinError>) -> T {
-    outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

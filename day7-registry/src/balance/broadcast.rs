@@ -6,17 +6,17 @@
 //!               └─▶ c ─▶ …
 //! ```
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::balance::BalancedClient;
 use crate::balance::discovery::{DiscoveryError, Instance};
-use crate::balance::start::finished;
-use crate::balance::{BalanceError, BalancedClient};
+use crate::balance::error::BalanceError;
 use crate::deadline::deadline;
 use crate::http::endpoint::Endpoint;
 
@@ -36,17 +36,19 @@ impl BalancedClient {
     ///
     /// # Cancel safety
     /// Dropping the future gives all calls up.
-    pub async fn broadcast<A, R>(&self, service_method: &str, args: A) -> Result<R, BalanceError>
+    pub async fn broadcast<A, R>(&self, service_method: &str, args: &A) -> Result<R, BalanceError>
     where
-        A: Serialize + Send + Sync + 'static,
-        R: DeserializeOwned + Send + 'static,
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
     {
-        let mut broadcast = self.start_broadcast(service_method, args).await?;
-        let mut reply = Err(BalanceError::Discovery(DiscoveryError::NoServers));
-        while let Some((_, result)) = broadcast.next().await {
-            // Dropping `broadcast` on the way out cancels the rest.
+        let deadline = deadline(self.timeout);
+        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
+        let mut reply = Err(DiscoveryError::NoServers.into());
+        self.call_each(&list.servers, deadline, service_method, args, |_, result| {
             reply = Ok(result?);
-        }
+            Ok(())
+        })
+        .await?;
         reply
     }
 
@@ -60,87 +62,66 @@ impl BalancedClient {
     pub async fn broadcast_all<A, R>(
         &self,
         service_method: &str,
-        args: A,
+        args: &A,
     ) -> Result<Vec<(Endpoint, Result<R, BalanceError>)>, BalanceError>
     where
-        A: Serialize + Send + Sync + 'static,
-        R: DeserializeOwned + Send + 'static,
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
     {
-        let mut broadcast = self.start_broadcast(service_method, args).await?;
-        let servers = Arc::clone(&broadcast.servers);
-        let mut results: Vec<_> = servers.iter().map(|_| None).collect();
-        while let Some((index, result)) = broadcast.next().await {
-            results[index] = Some(result);
+        let deadline = deadline(self.timeout);
+        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
+        if list.servers.is_empty() {
+            return Err(DiscoveryError::NoServers.into());
         }
-        let endpoints = servers.iter().map(|server| server.endpoint.clone());
+        let mut results: Vec<_> = list.servers.iter().map(|_| None).collect();
+        self.call_each(&list.servers, deadline, service_method, args, |position, result| {
+            results[position] = Some(result);
+            Ok(())
+        })
+        .await?;
+        let endpoints = list.servers.iter().map(|server| server.endpoint.clone());
         Ok(endpoints.zip(results.into_iter().flatten()).collect())
     }
 
-    async fn start_broadcast<A, R>(
+    /// Calls each server, and hands its answer to `take` as it comes, with the server's position in the list. An error of
+    /// `take` is the end. The calls that are left are dropped, and so cancelled.
+    async fn call_each<A, R>(
         &self,
+        servers: &[Instance],
+        deadline: Instant,
         service_method: &str,
-        args: A,
-    ) -> Result<Broadcast<A, R>, BalanceError> {
-        let deadline = deadline(self.timeout);
-        let servers = Arc::clone(&self.list(deadline).await?.servers);
-        if servers.is_empty() {
-            return Err(DiscoveryError::NoServers.into());
-        }
-        let call = Arc::new((service_method.to_owned(), args));
-        Ok(Broadcast {
-            client: self.clone(),
-            servers,
-            next: 0,
-            call,
-            deadline,
-            calls: JoinSet::new(),
-            slow: 0,
-        })
-    }
-}
-
-/// A call to every server. Dropping it cancels those in flight.
-struct Broadcast<A, R> {
-    client: BalancedClient,
-    servers: Arc<[Instance]>,
-    /// The first server that was not called yet.
-    next: usize,
-    call: Arc<(String, A)>,
-    deadline: Instant,
-    calls: JoinSet<(usize, Result<R, BalanceError>)>,
-    /// How many of the calls take no place any more.
-    slow: usize,
-}
-
-impl<A, R> Broadcast<A, R>
-where
-    A: Serialize + Send + Sync + 'static,
-    R: DeserializeOwned + Send + 'static,
-{
-    /// The next answer that comes in, with the index of its server.
-    async fn next(&mut self) -> Option<(usize, Result<R, BalanceError>)> {
+        args: &A,
+        mut take: impl FnMut(usize, Result<R, BalanceError>) -> Result<(), BalanceError>,
+    ) -> Result<(), BalanceError>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        let call = |(position, server): (usize, &Instance)| {
+            let endpoint = server.endpoint.clone();
+            async move {
+                let called = async {
+                    let client = self.shared.pool.dial(&endpoint, deadline, self.timeout).await?;
+                    let called = self.call_on(&client, deadline, service_method, args).await;
+                    called.map_err(|source| BalanceError::Call { endpoint, source })
+                };
+                (position, called.await)
+            }
+        };
+        let mut waiting = servers.iter().enumerate().map(call);
+        let mut calls = FuturesUnordered::new();
+        // How many of the calls take no place any more.
+        let mut slow = 0;
         loop {
-            while self.next < self.servers.len() && self.calls.len() < self.slow + MAX_BROADCAST {
-                self.begin_next();
-            }
+            let places = (slow + MAX_BROADCAST).saturating_sub(calls.len());
+            calls.extend(waiting.by_ref().take(places));
             tokio::select! {
-                answer = self.calls.join_next() => return answer.map(finished),
-                () = sleep(BROADCAST_STEP), if self.next < self.servers.len() => self.slow = self.calls.len(),
+                answer = calls.next() => match answer {
+                    Some((position, result)) => take(position, result)?,
+                    None => return Ok(()),
+                },
+                () = sleep(BROADCAST_STEP), if waiting.len() > 0 => slow = calls.len(),
             }
         }
-    }
-
-    fn begin_next(&mut self) {
-        let (index, endpoint) = (self.next, self.servers[self.next].endpoint.clone());
-        let (client, call, deadline) = (self.client.clone(), Arc::clone(&self.call), self.deadline);
-        self.calls.spawn(async move {
-            let called = async {
-                let connection = client.dial(&endpoint, deadline).await?;
-                let called = client.call_on(&connection, deadline, &call.0, &call.1).await;
-                called.map_err(|source| BalanceError::Call { endpoint, source })
-            };
-            (index, called.await)
-        });
-        self.next += 1;
     }
 }

@@ -11,26 +11,52 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::balance::discovery::DiscoveryError;
-use crate::balance::list::List;
-use crate::balance::select::{Candidates, SelectMode};
-use crate::balance::{BalanceError, BalancedClient};
+use crate::balance::discovery::{Discovery, DiscoveryError};
+use crate::balance::error::BalanceError;
+use crate::balance::list::{CurrentList, List};
+use crate::balance::pool::{Connector, Pool};
+use crate::balance::select::{Candidates, SelectMode, Selector};
 use crate::client::Client;
+use crate::client::options::Options;
 use crate::http::endpoint::Endpoint;
 
 /// After so many servers that rest or cannot be dialed, a call goes to any that is connected: among thousands of servers
 /// that are down, it does not search for one that the mode would choose.
 const MAX_SKIPPED: usize = 3;
 
-/// How long a call waits for a newer list when no server that it knows can be called.
-const MAX_REFRESH_WAIT: Duration = Duration::from_secs(1);
+/// What all handles of a client share.
+pub(super) struct Shared {
+    pub(super) discovery: Arc<dyn Discovery>,
+    pub(super) list: Arc<CurrentList>,
+    selector: Selector,
+    pub(super) pool: Arc<Pool>,
+    _follow_list: AbortOnDropHandle<()>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        discovery: Arc<dyn Discovery>,
+        options: Options,
+        connector: Arc<Connector>,
+    ) -> Arc<Shared> {
+        let list = Arc::new(CurrentList::new(discovery.servers()));
+        let pool = Arc::new(Pool::new(Arc::clone(&list), options, connector));
+        let following = Arc::clone(&pool);
+        let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
+        Arc::new(Shared { discovery, list, selector: Selector::default(), pool, _follow_list: follow_list })
+    }
+}
 
 /// The servers of one call.
 pub(super) struct Failover<'a> {
-    client: &'a BalancedClient,
+    shared: &'a Shared,
+    mode: &'a SelectMode,
+    /// When the time of the call is over, and how long it was.
     deadline: Instant,
+    timeout: Duration,
     candidates: Candidates<'a>,
     resting: VecDeque<Endpoint>,
     refused: VecDeque<Endpoint>,
@@ -42,19 +68,28 @@ pub(super) struct Failover<'a> {
 }
 
 impl<'a> Failover<'a> {
-    pub(super) fn new(client: &'a BalancedClient, list: Arc<List>, deadline: Instant) -> Failover<'a> {
-        let candidates = client.shared.selector.candidates(&client.mode, list);
+    /// The servers of a call that begins now. Waits for a list, if none is known yet.
+    pub(super) async fn new(
+        shared: &'a Shared,
+        mode: &'a SelectMode,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Failover<'a>, BalanceError> {
+        let list = shared.list.known(&*shared.discovery, deadline, timeout).await?;
+        let candidates = shared.selector.candidates(mode, list);
         let (resting, refused) = (VecDeque::new(), VecDeque::new());
-        Failover {
-            client,
+        Ok(Failover {
+            shared,
+            mode,
             deadline,
+            timeout,
             candidates,
             resting,
             refused,
             skipped: 0,
             has_refreshed: false,
             failed: None,
-        }
+        })
     }
 
     /// The next server, connected.
@@ -62,7 +97,7 @@ impl<'a> Failover<'a> {
     /// # Errors
     /// There is no further one, or no more time.
     pub(super) async fn next(&mut self) -> Result<(Endpoint, Client), BalanceError> {
-        let pool = &self.client.shared.pool;
+        let pool = &self.shared.pool;
         loop {
             if let Some(found) = self.any_connected() {
                 return Ok(found);
@@ -87,7 +122,7 @@ impl<'a> Failover<'a> {
             if let Some(client) = pool.ready(&endpoint) {
                 return Ok((endpoint, client));
             }
-            match self.client.dial(&endpoint, self.attempt_deadline()).await {
+            match pool.dial(&endpoint, self.attempt_deadline(), self.timeout).await {
                 Ok(client) => return Ok((endpoint, client)),
                 // Out of time: the error belongs to the server that took the time, and no other may be called.
                 Err(error) if Instant::now() >= self.deadline => return Err(error),
@@ -105,16 +140,16 @@ impl<'a> Failover<'a> {
     /// A connected server with few calls, if that is the mode, or the mode has not found one soon. A key stays on its
     /// ring, however long that takes.
     fn any_connected(&mut self) -> Option<(Endpoint, Client)> {
-        let pool = &self.client.shared.pool;
-        match &self.client.mode {
+        let pool = &self.shared.pool;
+        match self.mode {
             // Load must reach the servers that are not connected, too: one of them is dialed beside this call.
             SelectMode::LeastLoaded => pool.dial_beside(self.candidates.any()?),
             SelectMode::ConsistentHash(_) => return None,
             _ if self.skipped < MAX_SKIPPED => return None,
             _ => {}
         }
-        let found = pool.less_loaded(|endpoint| self.candidates.was_tried(endpoint))?;
-        self.candidates.note_tried(&found.0);
+        let found = pool.less_loaded(|endpoint| self.candidates.has(endpoint))?;
+        self.candidates.remove(&found.0);
         Some(found)
     }
 
@@ -127,22 +162,11 @@ impl<'a> Failover<'a> {
         now + self.deadline.saturating_duration_since(now) / left.min(3) as u32
     }
 
-    /// A list that is newer than that of this call. If there is none, the discovery is asked for one, once.
+    /// A list that is newer than that of this call. The discovery is asked for it once.
     async fn newer_list(&mut self) -> Option<Arc<List>> {
-        let shared = &self.client.shared;
-        let known = self.candidates.list();
-        let newer = || shared.list.get().filter(|list| !Arc::ptr_eq(list, known));
-        if let Some(list) = newer() {
-            return Some(list);
-        }
-        let mut servers = shared.list.watch();
-        let attempts = servers.borrow().attempts;
-        if self.has_refreshed || !shared.discovery.refresh() {
+        if std::mem::replace(&mut self.has_refreshed, true) {
             return None;
         }
-        self.has_refreshed = true;
-        let wait = self.deadline.min(Instant::now() + MAX_REFRESH_WAIT);
-        timeout_at(wait, servers.wait_for(|servers| servers.attempts > attempts)).await.ok();
-        newer()
+        self.shared.list.newer(&*self.shared.discovery, self.candidates.list(), self.deadline).await
     }
 }

@@ -13,32 +13,28 @@
 
 pub mod broadcast;
 pub mod discovery;
+pub mod error;
 mod failover;
 mod list;
 pub mod multi_servers;
-mod pool;
+pub mod pool;
 mod ring;
 pub mod select;
 pub mod start;
-
-pub use self::pool::Connecting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::Instant;
 
-use crate::balance::discovery::{Discovery, DiscoveryError};
-use crate::balance::failover::Failover;
-use crate::balance::list::{CurrentList, List};
-use crate::balance::pool::{Connector, Pool};
-use crate::balance::select::{SelectMode, Selector};
+use crate::balance::discovery::Discovery;
+use crate::balance::error::BalanceError;
+use crate::balance::failover::{Failover, Shared};
+use crate::balance::pool::Connecting;
+use crate::balance::select::SelectMode;
 use crate::client::Client;
 use crate::client::options::Options;
 use crate::deadline::deadline;
@@ -50,42 +46,6 @@ use crate::wire::message::Metadata;
 /// How often a call is handed to a connection. The last refusal is its outcome.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Why a balanced call failed, and on which server.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BalanceError {
-    /// There is no server to call.
-    #[error(transparent)]
-    Discovery(#[from] DiscoveryError),
-    /// No server could be dialed, or not in time. Nothing was sent. This is the last one that was tried.
-    #[error("cannot connect to {endpoint}: {source}")]
-    Dial {
-        /// The server.
-        endpoint: Endpoint,
-        /// What went wrong there.
-        source: Arc<Error>,
-    },
-    /// The call itself failed.
-    #[error("{endpoint}: {source}")]
-    Call {
-        /// The server.
-        endpoint: Endpoint,
-        /// What went wrong there.
-        source: Error,
-    },
-}
-
-impl BalanceError {
-    /// Whether a server may have run the call, or a part of it: [`Error::may_have_run`] of the call itself. While
-    /// a server is chosen or dialed, nothing has run.
-    pub fn may_have_run(&self) -> bool {
-        match self {
-            BalanceError::Discovery(_) | BalanceError::Dial { .. } => false,
-            BalanceError::Call { source, .. } => source.may_have_run(),
-        }
-    }
-}
-
 /// Calls the servers that a [`Discovery`] knows.
 ///
 /// Clones are cheap and share the connections. They are closed when the last clone is dropped, and those to
@@ -96,26 +56,6 @@ pub struct BalancedClient {
     mode: SelectMode,
     timeout: Duration,
     metadata: Arc<Metadata>,
-}
-
-/// What all handles share.
-struct Shared {
-    discovery: Arc<dyn Discovery>,
-    list: Arc<CurrentList>,
-    selector: Selector,
-    pool: Arc<Pool>,
-    _follow_list: AbortOnDropHandle<()>,
-}
-
-impl Shared {
-    fn new(discovery: Arc<dyn Discovery>, options: Options, connector: Arc<Connector>) -> Arc<Shared> {
-        let list = Arc::new(CurrentList::new(discovery.servers()));
-        let selector = Selector::new(StdRng::from_rng(&mut rand::rng()));
-        let pool = Arc::new(Pool::new(Arc::clone(&list), options, connector));
-        let following = Arc::clone(&pool);
-        let follow_list = AbortOnDropHandle::new(tokio::spawn(async move { following.follow_list().await }));
-        Arc::new(Shared { discovery, list, selector, pool, _follow_list: follow_list })
-    }
 }
 
 impl BalancedClient {
@@ -199,7 +139,7 @@ impl BalancedClient {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let mut servers = Failover::new(self, self.list(deadline).await?, deadline);
+        let mut servers = Failover::new(&self.shared, &self.mode, deadline, self.timeout).await?;
         let mut attempts = 0;
         loop {
             let (endpoint, client) = servers.next().await?;
@@ -215,38 +155,6 @@ impl BalancedClient {
         }
     }
 
-    /// The list that is known. If none is, waits for the end of the next attempt to learn it, but not longer than the
-    /// call may take.
-    async fn list(&self, deadline: Instant) -> Result<Arc<List>, DiscoveryError> {
-        if let Some(list) = self.shared.list.get() {
-            return Ok(list);
-        }
-        let mut servers = self.shared.list.watch();
-        let attempts = servers.borrow().attempts;
-        self.shared.discovery.refresh();
-        let known = servers.wait_for(|servers| {
-            servers.list.is_some() || (servers.error.is_some() && servers.attempts > attempts)
-        });
-        let error = match timeout_at(deadline, known).await {
-            Ok(Ok(servers)) => servers.error.clone(),
-            Ok(Err(gone)) => Some(Arc::new(gone) as _),
-            Err(_) => None,
-        };
-        let too_late = || Arc::new(Error::Timeout { what: "choosing", after: self.timeout }) as _;
-        let list = self.shared.list.get();
-        list.ok_or_else(|| DiscoveryError::Unavailable(error.unwrap_or_else(too_late)))
-    }
-
-    /// The connection to one server.
-    async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
-        let pool = &self.shared.pool;
-        let connected = timeout_at(deadline, pool.connect(endpoint)).await.unwrap_or_else(|_| {
-            pool.note_slow(endpoint);
-            Err(Arc::new(Error::Timeout { what: "the call", after: self.timeout }))
-        });
-        connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
-    }
-
     /// Calls on one connection.
     async fn call_on<A, R>(
         &self,
@@ -259,10 +167,8 @@ impl BalancedClient {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let mut client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
-        for (key, value) in self.metadata.iter() {
-            client = client.with_metadata(key, value);
-        }
+        let client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
+        let client = client.with_metadata_map(Arc::clone(&self.metadata));
         let called = client.call(service_method, args).await;
         called.map_err(|error| match error {
             Error::Timeout { what, .. } => Error::Timeout { what, after: self.timeout },
@@ -273,13 +179,7 @@ impl BalancedClient {
 
 impl fmt::Debug for BalancedClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BalancedClient { mode, timeout, .. } = self;
-        let connections = self.connections();
-        f.debug_struct("BalancedClient")
-            .field("mode", mode)
-            .field("timeout", timeout)
-            .field("connections", &connections)
-            .finish_non_exhaustive()
+        f.debug_struct("BalancedClient").field("mode", &self.mode).finish_non_exhaustive()
     }
 }
 

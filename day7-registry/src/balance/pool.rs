@@ -21,9 +21,10 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::index::sample;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::balance::error::BalanceError;
 use crate::balance::list::CurrentList;
 use crate::client::Client;
 use crate::client::options::Options;
@@ -129,7 +130,7 @@ impl Pool {
     ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
-    pub(super) async fn connect(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
+    async fn connect(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
         let mut state = {
             let mut table = self.lock();
             match table.entries.get(endpoint).filter(|entry| entry.is_usable()) {
@@ -143,6 +144,23 @@ impl Pool {
             Ok(State::Failed { error, .. }) => Err(Arc::clone(error)),
             Ok(State::Dialing) | Err(_) => Err(removed()),
         }
+    }
+
+    /// As [`connect`](Pool::connect), until `deadline` at most, which ends a part of the `timeout` of a call. Then the server
+    /// is slow: later calls prefer others.
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Client, BalanceError> {
+        let connected = timeout_at(deadline, self.connect(endpoint)).await.unwrap_or_else(|_| {
+            if let Some(entry) = self.lock().entries.get_mut(endpoint) {
+                entry.is_slow = true;
+            }
+            Err(Arc::new(Error::Timeout { what: "the call", after: timeout }))
+        });
+        connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
 
     /// Begins an attempt, with the lock held: so a server that is removed from the list right now is either not
@@ -176,13 +194,13 @@ impl Pool {
         self.lock().entries.get(endpoint).and_then(Entry::ready)
     }
 
-    /// Of two connected servers by chance, the one with fewer calls in flight. Not one that was tried.
-    pub(super) fn less_loaded(&self, was_tried: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
+    /// Of two connected servers by chance, the one with fewer calls in flight. Only a candidate.
+    pub(super) fn less_loaded(&self, is_candidate: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
         let table = self.lock();
         let connected = &table.connected;
         let two = sample(&mut rand::rng(), connected.len(), connected.len().min(2));
         let two = two.into_iter().map(|index| &connected[index]);
-        let usable = two.filter(|(endpoint, client)| client.is_available() && !was_tried(endpoint));
+        let usable = two.filter(|(endpoint, client)| client.is_available() && is_candidate(endpoint));
         usable.min_by_key(|(_, client)| client.in_flight()).cloned()
     }
 
@@ -197,13 +215,6 @@ impl Pool {
         let rests = |entry: &Entry| entry.rest_until().is_some_and(|rest_until| Instant::now() < rest_until);
         if !table.entries.get(endpoint).is_some_and(|entry| entry.is_usable() || rests(entry)) {
             self.begin(&mut table, endpoint).ok(); // not in the list any more? Then there is nothing to do
-        }
-    }
-
-    /// Notes that a call has stopped waiting for the attempt that is going on.
-    pub(super) fn note_slow(&self, endpoint: &Endpoint) {
-        if let Some(entry) = self.lock().entries.get_mut(endpoint) {
-            entry.is_slow = true;
         }
     }
 
@@ -244,16 +255,23 @@ struct Attempt {
 impl Attempt {
     /// Dials the server, and then waits for the end of the connection.
     async fn run(self, connector: Arc<Connector>, options: Options) {
-        let endpoint = self.endpoint.clone();
-        let connecting =
-            limit("connecting", options.connect_timeout, async move { connector(endpoint, options).await });
-        match connecting.await {
+        let connecting = async { connector(self.endpoint.clone(), options.clone()).await };
+        let (error, rests) = match limit("connecting", options.connect_timeout, connecting).await {
             Ok(client) => {
                 self.connected(&client);
                 let reason = client.closed().await;
-                self.closed(reason);
+                if let Some(pool) = self.pool.upgrade() {
+                    pool.lock().connected.retain(|(_, client)| client.is_available());
+                }
+                // A server that was silent for too long is as good as one that cannot be dialed.
+                let was_silent = matches!(*reason, Error::Timeout { .. });
+                (reason, was_silent)
             }
-            Err(error) => self.failed(Arc::new(error)),
+            Err(error) => (Arc::new(error), true),
+        };
+        if rests {
+            let rest_until = Instant::now() + rest(self.failures);
+            self.state.send_replace(State::Failed { error, rest_until });
         }
     }
 
@@ -268,21 +286,6 @@ impl Attempt {
         }
         // Perhaps no caller waits any more; the next call will find the connection.
         self.state.send_replace(State::Ready(client.clone()));
-    }
-
-    fn closed(&self, reason: Arc<Error>) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.lock().connected.retain(|(_, client)| client.is_available());
-        }
-        // A server that was silent for too long is as good as one that cannot be dialed.
-        if matches!(*reason, Error::Timeout { .. }) {
-            self.failed(reason);
-        }
-    }
-
-    fn failed(&self, error: Arc<Error>) {
-        let rest_until = Instant::now() + rest(self.failures);
-        self.state.send_replace(State::Failed { error, rest_until });
     }
 }
 

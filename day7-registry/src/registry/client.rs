@@ -126,7 +126,7 @@ impl Registry for HttpRegistry {
     async fn register(&self, instance: &Instance) -> Result<Duration, RegistryError> {
         let id = self.id.load(Ordering::Relaxed);
         let request = named(Method::POST, instance, id)
-            .header(WEIGHT_HEADER, instance.weight)
+            .header(WEIGHT_HEADER, instance.weight.max(1))
             // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
             .header(CONTENT_LENGTH, 0);
         lease(&self.request(request).await?.headers)
@@ -159,22 +159,17 @@ impl Registry for HttpRegistry {
             let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
             return Err(RegistryError::InvalidResponse(reason));
         }
-        let listed = entries.len();
-        let mut servers: Vec<_> = entries.iter().filter_map(instance).collect();
-        if servers.len() < listed {
-            tracing::warn!(count = listed - servers.len(), "entries left out: no endpoint to connect to");
+        let takes_local = response.is_local || self.allow_local;
+        let servers = entries.iter().filter_map(instance);
+        let servers: Vec<_> = servers.filter(|server| takes_local || !is_local(&server.endpoint)).collect();
+        if servers.len() < entries.len() {
+            let left_out = entries.len() - servers.len();
+            tracing::warn!(
+                left_out,
+                "entries that are no endpoints, or on this machine and the registry is not"
+            );
         }
-        if !response.is_local && !self.allow_local {
-            let known = servers.len();
-            servers.retain(|server| !is_local(&server.endpoint));
-            if servers.len() < known {
-                tracing::warn!(
-                    count = known - servers.len(),
-                    "servers left out: they are on this machine, and the registry is not"
-                );
-            }
-        }
-        let age = millis(&response.headers, AGE_HEADER)?.unwrap_or(Duration::MAX);
+        let age = millis(&response.headers, AGE_HEADER).unwrap_or(Duration::MAX);
         Ok(ServerList::new(servers, lease(&response.headers)?).age(age))
     }
 
@@ -230,22 +225,13 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 /// The length of a lease, from the registry's answer.
 fn lease(headers: &HeaderMap) -> Result<Duration, RegistryError> {
-    match millis(headers, LEASE_HEADER)? {
-        Some(lease) if !lease.is_zero() => Ok(lease),
-        _ => {
-            Err(RegistryError::InvalidResponse(format!("the header {LEASE_HEADER} is no number above zero")))
-        }
-    }
+    millis(headers, LEASE_HEADER).filter(|lease| !lease.is_zero()).ok_or_else(|| {
+        RegistryError::InvalidResponse(format!("the header {LEASE_HEADER} is not a number above zero"))
+    })
 }
 
-fn millis(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, RegistryError> {
-    let Some(value) = headers.get(name) else {
-        return Ok(None);
-    };
-    let millis = value.to_str().ok().and_then(|value| value.parse().ok());
-    let millis =
-        millis.ok_or_else(|| RegistryError::InvalidResponse(format!("the header {name} is no number")))?;
-    Ok(Some(Duration::from_millis(millis)))
+fn millis(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    headers.get(name)?.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
 fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RegistryError {

@@ -10,8 +10,10 @@
 //! arrive in any order. So an entry remembers the ids of former instances until its end, and refuses what they send.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -19,7 +21,11 @@ use tokio::time::Instant;
 use crate::balance::discovery::Instance;
 use crate::http::endpoint::Endpoint;
 use crate::registry::MAX_SERVERS_HEADER_LEN;
+use crate::registry::request::Refusal;
 
+/// A list that is longer, in bytes, is made only so often, whatever changes: clients that read slowly hold on to it, and
+/// each that was made is memory.
+const LONG_LIST: (usize, Duration) = (64 * 1024, Duration::from_millis(100));
 /// How many former instances of one endpoint are remembered. The oldest is forgotten first.
 const MAX_FORMER: usize = 8;
 
@@ -49,8 +55,10 @@ pub(super) struct List {
     pub(super) body: Bytes,
     /// The endpoints with commas between them, if they fit.
     pub(super) header: Option<HeaderValue>,
-    /// When the first lease ends that was in force.
+    /// When it may be wrong.
     until: Instant,
+    /// It is not made anew before that.
+    not_before: Instant,
 }
 
 /// A server as the list shows it.
@@ -58,15 +66,6 @@ pub(super) struct List {
 struct Listed<'a> {
     endpoint: &'a str,
     weight: u32,
-}
-
-/// Why a request changes nothing.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// There is no room for a further server.
-    Full,
-    /// The endpoint belongs to another instance.
-    Replaced,
 }
 
 impl Leases {
@@ -81,14 +80,15 @@ impl Leases {
     ) -> Result<(), Refusal> {
         let key = self.key(name, &server.endpoint);
         if !self.entries.contains_key(&key) && !self.make_room(max_servers) {
-            return Err(Refusal::Full);
+            let full = format!("the registry is full: {max_servers} servers are registered\n");
+            return Err((StatusCode::INSUFFICIENT_STORAGE, full));
         }
         let entry = self.entries.entry(key).or_insert(Entry::empty(end));
         if !entry.admits(id.as_deref()) {
-            return Err(Refusal::Replaced);
+            return Err(replaced());
         }
         if entry.server.as_ref() != Some(&server) {
-            self.lists.remove(name);
+            note_change(&mut self.lists, name);
         }
         if entry.id != id {
             entry.retire();
@@ -115,10 +115,10 @@ impl Leases {
         }
         let entry = self.entries.entry(key.clone()).or_insert(Entry::empty(end));
         if entry.server.is_some() && entry.id != id {
-            return Err(Refusal::Replaced);
+            return Err(replaced());
         }
         if entry.server.take().is_some() {
-            self.lists.remove(name);
+            note_change(&mut self.lists, name);
         }
         entry.id = id;
         entry.retire();
@@ -138,13 +138,15 @@ impl Leases {
         let alive = self.alive(name, now);
         let servers: Vec<_> =
             alive.map(|(endpoint, server, _)| Listed { endpoint, weight: server.weight }).collect();
-        let body = serde_json::to_vec(&servers).expect("texts and numbers are JSON").into();
+        let body = Bytes::from(serde_json::to_vec(&servers).expect("texts and numbers are JSON"));
         let texts: Vec<_> = servers.iter().map(|server| server.endpoint).collect();
         let len: usize = texts.iter().map(|text| text.len() + 1).sum();
         let header = (len <= MAX_SERVERS_HEADER_LEN + 1).then(|| texts.join(","));
         let header = header.and_then(|header| HeaderValue::try_from(header).ok());
         let first_end = self.alive(name, now).map(|(_, _, end)| end).min();
-        let list = List { body, header, until: first_end.unwrap_or(now) };
+        let not_before = if body.len() > LONG_LIST.0 { now + LONG_LIST.1 } else { now };
+        let until = first_end.unwrap_or(now).max(not_before);
+        let list = List { body, header, until, not_before };
         // A name without servers takes no memory.
         if first_end.is_some() {
             self.lists.insert(name.to_owned(), list.clone());
@@ -223,4 +225,17 @@ impl Entry {
             self.former.push(id);
         }
     }
+}
+
+fn note_change(lists: &mut HashMap<String, List>, name: &str) {
+    if let Some(list) = lists.get_mut(name) {
+        list.until = list.not_before;
+    }
+}
+
+fn replaced() -> Refusal {
+    (
+        StatusCode::CONFLICT,
+        "another instance is registered at this endpoint, or this one has left\n".to_owned(),
+    )
 }

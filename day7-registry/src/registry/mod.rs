@@ -177,9 +177,3 @@ async fn in_time<T>(
 ) -> Result<T, RegistryError> {
     tokio::time::timeout(after, request).await.unwrap_or(Err(RegistryError::Timeout { after }))
 }
-
-/// Whether this is the name of a service: 1 to [`MAX_NAME_LEN`] ASCII letters, digits, `-`, `_` and `.`.
-fn is_name(text: &str) -> bool {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part)
-}

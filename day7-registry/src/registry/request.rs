@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 use crate::http::endpoint::{Endpoint, EndpointError};
 use crate::registry::{
     INSTANCE_HEADER, MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, REGISTRY_PATH, SERVER_HEADER,
-    WEIGHT_HEADER, is_name,
+    WEIGHT_HEADER,
 };
 
 /// A request that is refused: the status, and why.
@@ -67,6 +67,12 @@ pub(super) fn name(path: &str) -> Result<&str, Refusal> {
     }
     let accepted = format!("1 to {MAX_NAME_LEN} ASCII letters, digits, -, _ and .");
     Err((StatusCode::BAD_REQUEST, format!("bad name {name:?}: expected {accepted}\n")))
+}
+
+/// Whether this is the name of a service: 1 to [`MAX_NAME_LEN`] ASCII letters, digits, `-`, `_` and `.`.
+fn is_name(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 /// The one server that a request names.

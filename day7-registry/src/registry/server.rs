@@ -4,6 +4,7 @@
 //! knows all of them again. Until then its answers say how young it is.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline}
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{answer, not_allowed, run_http, text};
-use crate::registry::leases::{self, Leases};
+use crate::registry::leases::Leases;
 use crate::registry::request::{self, Refusal};
 use crate::registry::{AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, LEASE_HEADER, SERVERS_HEADER};
 use crate::server::DEFAULT_MAX_CONNECTIONS;
@@ -52,6 +53,17 @@ pub struct RegistryServer {
     lease: Duration,
     max_servers: usize,
     hosts: Vec<String>,
+}
+
+impl fmt::Debug for RegistryServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RegistryServer { lease, max_servers, hosts, .. } = self;
+        let mut text = f.debug_struct("RegistryServer");
+        text.field("lease", lease)
+            .field("max_servers", max_servers)
+            .field("hosts", hosts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for RegistryServer {
@@ -182,8 +194,7 @@ impl RegistryServer {
         let server = Instance::new(request::server(headers)?).weight(request::weight(headers)?);
         let id = request::instance_id(headers)?;
         let end = deadline(self.lease);
-        let registered = self.leases().register(name, server, id, end, self.max_servers);
-        registered.map_err(|refusal| self.refused(refusal))?;
+        self.leases().register(name, server, id, end, self.max_servers)?;
         let body = json!({ "lease_ms": millis(self.lease) }).to_string();
         Ok(self.json(body.into()))
     }
@@ -191,8 +202,7 @@ impl RegistryServer {
     fn deregister(&self, name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
         let (server, id) = (request::server(headers)?, request::instance_id(headers)?);
         let end = deadline(self.lease);
-        let deregistered = self.leases().deregister(name, &server, id, end, self.max_servers);
-        deregistered.map_err(|refusal| self.refused(refusal))?;
+        self.leases().deregister(name, &server, id, end, self.max_servers)?;
         Ok(text(StatusCode::NO_CONTENT, ""))
     }
 
@@ -212,18 +222,6 @@ impl RegistryServer {
         let mut response = answer(StatusCode::OK, "application/json", body);
         response.headers_mut().insert(LEASE_HEADER, millis(self.lease).into());
         response
-    }
-
-    fn refused(&self, refusal: leases::Refusal) -> Refusal {
-        match refusal {
-            leases::Refusal::Full => {
-                let full = format!("the registry is full: {} servers are registered\n", self.max_servers);
-                (StatusCode::INSUFFICIENT_STORAGE, full)
-            }
-            leases::Refusal::Replaced => {
-                (StatusCode::CONFLICT, "another instance is registered at this endpoint\n".to_owned())
-            }
-        }
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {

@@ -6,18 +6,18 @@ use std::str::FromStr;
 use hyper::Uri;
 
 use crate::http::endpoint::Address;
-use crate::registry::{REGISTRY_PATH, is_name};
+use crate::registry::REGISTRY_PATH;
 
 /// Where a registry is: `http://host[:port][/path]`.
 ///
-/// Without a port it is 80; without a path it is [`REGISTRY_PATH`].
+/// Without a port it is 80; without a path it is [`REGISTRY_PATH`]. The servers of one service are at
+/// `http://host:port/_rrpc_/registry/NAME`.
 ///
 /// ```
 /// use day7_registry::RegistryUrl;
 ///
 /// let url: RegistryUrl = "http://localhost:9999".parse()?;
 /// assert_eq!(url.to_string(), "http://localhost:9999/_rrpc_/registry");
-/// assert_eq!(url.service("Arith")?.to_string(), "http://localhost:9999/_rrpc_/registry/Arith");
 /// # Ok::<(), day7_registry::RegistryUrlError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,21 +32,6 @@ pub struct RegistryUrl {
 pub struct RegistryUrlError {
     text: String,
     reason: &'static str,
-}
-
-impl RegistryUrl {
-    /// The same registry, for the servers of this service alone.
-    ///
-    /// # Errors
-    /// [`RegistryUrlError`] if the name is not 1 to [`MAX_NAME_LEN`](crate::MAX_NAME_LEN) ASCII letters, digits, `-`,
-    /// `_` and `.`.
-    pub fn service(&self, name: &str) -> Result<RegistryUrl, RegistryUrlError> {
-        let url = RegistryUrl { address: self.address.clone(), path: format!("{}/{name}", self.path) };
-        match is_name(name) {
-            true => Ok(url),
-            false => Err(RegistryUrlError { text: url.to_string(), reason: "bad name of a service" }),
-        }
-    }
 }
 
 impl FromStr for RegistryUrl {

@@ -31,7 +31,7 @@ use crate::service::{Service, ServiceError};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ServiceMap {
-    services: Arc<RwLock<BTreeMap<String, Arc<Service>>>>,
+    pub(super) services: Arc<RwLock<BTreeMap<String, Arc<Service>>>>,
 }
 
 impl ServiceMap {

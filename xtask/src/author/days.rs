@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use crate::author::{checks, layers};
 use crate::course::term;
 use crate::course::tree::{self, Counts, Tree};
-use crate::course::{DAYS, Day};
+use crate::course::{DAYS, Day, is_demo};
 
 /// What became of a file from one day to the next.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,7 +33,7 @@ pub(crate) struct Comparison {
 impl Comparison {
     /// Lines added to and removed from `src/` without the demo.
     pub(crate) fn lesson(&self) -> (usize, usize) {
-        self.lines(|path| path.starts_with("src/") && path != "src/main.rs")
+        self.lines(|path| path.starts_with("src/") && !is_demo(path))
     }
 
     fn lines(&self, wanted: impl Fn(&str) -> bool) -> (usize, usize) {

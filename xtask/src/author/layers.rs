@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+use crate::course::is_program;
 use crate::course::tree::Tree;
 
 /// The layers from the lowest to the highest, each with its modules at the root of the crate.
@@ -28,9 +29,6 @@ const LAYERS: [&[&str]; 6] = [
     &["registry"],
 ];
 
-/// Files that may import what they like.
-const FREE: [&str; 3] = ["src/lib.rs", "src/main.rs", "src/cli.rs"];
-
 /// A module's path below the crate's root: `["wire", "frame"]`.
 type Module = Vec<String>;
 
@@ -42,7 +40,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
     let sources = tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"));
     let sources: BTreeMap<&str, &str> = sources
         .map(|(path, text)| (path.as_str(), text.as_str()))
-        .filter(|(path, _)| !FREE.contains(path))
+        .filter(|(path, _)| *path != "src/lib.rs" && !is_program(path))
         .collect();
     let modules: BTreeMap<Module, &str> = sources.keys().map(|path| (module(path), *path)).collect();
     let mut imports = Imports::new();

@@ -1,6 +1,7 @@
 //! What keeps the course in order: `cargo xtask author …`. A learner needs none of it.
 
 pub(crate) mod book;
+pub(crate) mod chaos;
 mod checks;
 pub(crate) mod days;
 pub(crate) mod forward;

@@ -119,8 +119,13 @@ pub(crate) const DAYS: [Day; 7] = [
         new: &[
             "balance/broadcast.rs",
             "balance/discovery.rs",
+            "balance/error.rs",
+            "balance/failover.rs",
+            "balance/list.rs",
             "balance/mod.rs",
+            "balance/multi_servers.rs",
             "balance/pool.rs",
+            "balance/ring.rs",
             "balance/select.rs",
             "balance/start.rs",
         ],
@@ -131,18 +136,37 @@ pub(crate) const DAYS: [Day; 7] = [
         name: "day7-registry",
         new: &[
             "cli.rs",
+            "cli/args.rs",
+            "cli/print.rs",
             "registry/backoff.rs",
             "registry/client.rs",
             "registry/discovery.rs",
             "registry/heartbeat.rs",
+            "registry/leases.rs",
             "registry/mod.rs",
+            "registry/request.rs",
+            "registry/server.rs",
+            "registry/url.rs",
+            "service/listing.rs",
+            "story.rs",
+            "story/cast.rs",
         ],
-        changed: &[],
+        changed: &["service/map.rs", "service/mod.rs"],
     },
 ];
 
 /// Files in `src/` that are every day's own: the module map and the demo.
 pub(crate) const EVERY_DAY: [&str; 2] = ["src/lib.rs", "src/main.rs"];
+
+/// Whether a file is a part of the day's demo: `src/main.rs`, and what was taken out of it.
+pub(crate) fn is_demo(path: &str) -> bool {
+    matches!(path, "src/main.rs" | "src/story.rs") || path.starts_with("src/story/")
+}
+
+/// Whether a file is a part of the day's program, the demo and the command line, and not of its library.
+pub(crate) fn is_program(path: &str) -> bool {
+    is_demo(path) || path == "src/cli.rs" || path.starts_with("src/cli/")
+}
 
 /// The longest that a file in `src/` may be, in lines.
 pub(crate) const MAX_LINES: usize = 300;

@@ -17,11 +17,11 @@ pub(crate) type Tree = BTreeMap<String, String>;
 /// Path to lines added and removed.
 pub(crate) type Counts = BTreeMap<String, (usize, usize)>;
 
-/// The `Cargo.toml`, `src/` and `tests/` of a day.
+/// The `Cargo.toml`, `src/`, `tests/` and `examples/` of a day.
 pub(crate) fn read(root: &Path, day: &Day) -> Result<Tree> {
     let mut tree = Tree::new();
     let dir = day.dir(root);
-    for part in ["Cargo.toml", "src", "tests"] {
+    for part in ["Cargo.toml", "src", "tests", "examples"] {
         if dir.join(part).exists() {
             add(&mut tree, &dir, part)?;
         }

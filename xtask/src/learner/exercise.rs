@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::course::stages::{self, Stage};
 use crate::course::tree::{self, Tree};
 use crate::course::{Day, git, term};
-use crate::learner::strip::{self, Function, GIVEN_FILES};
+use crate::learner::strip::{self, Function, is_given};
 use crate::learner::{imports, solution};
 
 /// A function with so few lines of code is given: it is no work, and often a part of the specification.
@@ -52,7 +52,7 @@ pub(crate) fn make(
     let mut exercise = Exercise { tree: after.clone(), functions: Vec::new() };
     let wanted = |function: &Function| function.lines > SHORT && wanted(function);
     for (path, text) in after {
-        if path.starts_with("src/") && path.ends_with(".rs") && !GIVEN_FILES.contains(&path.as_str()) {
+        if path.starts_with("src/") && path.ends_with(".rs") && !is_given(path) {
             let old = before.and_then(|tree| tree.get(path)).map(String::as_str);
             let (blanked, functions) = strip::strip(day.number, path, old, text, wanted)?;
             exercise.tree.insert(path.clone(), imports::prune(text, &blanked)?);

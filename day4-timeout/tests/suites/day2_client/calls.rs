@@ -2,7 +2,8 @@
 //!
 //! Write the task in `src/client/connection.rs`: `run`, `write_requests`, `read_replies` and `take_replies`; what it
 //! asks of the table in `src/client/in_flight.rs`: `has_unsent`, `take_requests` and `complete`; and then what
-//! the caller awaits: `Waiting::poll`, `PendingCall::poll`, `Client::call` and `Client::with_metadata`.
+//! the caller awaits: `Waiting::poll`, `PendingCall::poll`, `Client::call`, `Client::with_metadata` and
+//! `Client::with_metadata_map`.
 //! `FrameWriter::queue_encoded` puts a request into the write buffer.
 //!
 //! Chapter: The wire
@@ -243,11 +244,13 @@ fn metadata_goes_with_the_calls_of_its_handle() {
         let token = client.with_metadata("token", "100% é\n");
         let both = token.with_metadata("trace", "7");
         let other = token.with_metadata("token", "another");
+        let whole = both.with_metadata_map(Metadata::from([("user".to_owned(), "ada".to_owned())]));
         let cases = [
             (&client, json!({})),
             (&token, json!({"token": "100% é\n"})),
             (&both, json!({"token": "100% é\n", "trace": "7"})),
             (&other, json!({"token": "another"})),
+            (&whole, json!({"user": "ada"})),
             (&token.clone(), json!({"token": "100% é\n"})),
             (&client, json!({})),
         ];

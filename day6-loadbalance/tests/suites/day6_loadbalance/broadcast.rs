@@ -1,7 +1,6 @@
 //! Broadcast: one call to every server.
 //!
-//! Write `broadcast`, `broadcast_all`, `start_broadcast`, and `Broadcast::next` and `begin_next`, in
-//! `src/balance/broadcast.rs`.
+//! Write `broadcast`, `broadcast_all` and `call_each` in `src/balance/broadcast.rs`.
 //!
 //! Chapter: Broadcast; Limits > calls of a broadcast that begin together
 
@@ -12,7 +11,7 @@ use super::*;
 /// It is for what all must know, such as a cache to empty. One after the other it would take as long as all
 /// of them together.
 ///
-/// Hint: one task per server.
+/// Hint: one future per server, in a `FuturesUnordered`.
 #[test]
 fn a_broadcast_calls_every_server_once() {
     run(async || {
@@ -48,12 +47,12 @@ fn a_broadcast_with_no_server_is_an_error() {
         let left = client_of(&list, Options::default());
         list.update([]);
         for client in [round_robin([]), left] {
-            let one = within("a broadcast", client.broadcast::<_, String>("Site.name", ())).await;
+            let one = within("a broadcast", client.broadcast::<_, String>("Site.name", &())).await;
             assert!(
                 matches!(one, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
                 "broadcast with no server should be NoServers, but: {one:?}"
             );
-            let all = within("a broadcast", client.broadcast_all::<_, String>("Site.name", ())).await;
+            let all = within("a broadcast", client.broadcast_all::<_, String>("Site.name", &())).await;
             assert!(
                 matches!(all, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
                 "broadcast_all with no server should be NoServers, but: {all:?}"
@@ -99,7 +98,7 @@ fn a_broadcast_ends_with_the_first_failure_and_cancels_the_rest() {
 ///
 /// Sometimes one failure is no reason to stop, and then each server's own answer is wanted.
 ///
-/// Hint: a task returns its position with its result.
+/// Hint: each future returns its position with its result.
 #[test]
 fn broadcast_all_returns_every_result_in_list_order() {
     run(async || {

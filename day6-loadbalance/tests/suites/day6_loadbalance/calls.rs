@@ -1,8 +1,9 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::connect`, `begin`, `ready` and `open`, and `Entry::dial` and `ready` in `src/balance/pool.rs`, and
-//! `BalancedClient::new`, `call`, `connect`, `candidates` and `dial` in `src/balance/mod.rs`. No server rests before the
-//! stage hardening_calls: until then `Pool::leaves_alone` may be `false` and `rest` zero, and `retry` and `note_slow` may
+//! Write `Pool::connect`, `dial`, `begin`, `ready`, `less_loaded` and `open`, and `Attempt::run` and `connected` in
+//! `src/balance/pool.rs`; `Shared::new`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`;
+//! `CurrentList::known` in `src/balance/list.rs`; and `BalancedClient::new` and `call` in `src/balance/mod.rs`. No server
+//! rests before the stage hardening_calls: until then `Pool::leaves_alone` may be `false`, `rest` zero, and `dial_beside` may
 //! do nothing.
 //!
 //! Chapter: One connection for each server
@@ -71,5 +72,31 @@ fn many_first_calls_share_one_connection() {
             assert_eq!((site.seen.calls(), site.seen.accepted()), (50, 1), "calls and connections");
         }
         assert_eq!(client.connections(), 2);
+    });
+}
+
+/// In the mode least-loaded, a server that is busy with calls gets no further one while another is idle.
+///
+/// Turns are fair to servers that are equally fast. One that is slow has more and more calls in flight, and its turns come
+/// all the same.
+///
+/// Hint: two connected servers by chance; `Client::in_flight` decides.
+#[test]
+fn the_less_loaded_of_two_servers_takes_the_call() {
+    run(async || {
+        let (busy, idle) = (Site::start("busy").await, Site::start("idle").await);
+        let client = directed([&busy.endpoint, &idle.endpoint], Options::default());
+        let waiting = spawn_call(&to(&client, &busy.endpoint), "Site.wait");
+        busy.a_call_waits().await;
+        assert_eq!(name(&to(&client, &idle.endpoint)).await, "idle");
+
+        let least_loaded = client.with_mode(SelectMode::LeastLoaded);
+        for _ in 0..30 {
+            assert_eq!(name(&least_loaded).await, "idle");
+        }
+        busy.open_gate(1);
+        assert_eq!(outcome(waiting).await.unwrap(), "busy");
+        let equal = async { while name(&least_loaded).await != "busy" {} };
+        within("a server that is not busy any more gets calls again", equal).await;
     });
 }

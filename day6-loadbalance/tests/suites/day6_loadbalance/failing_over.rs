@@ -1,7 +1,7 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Write `BalancedClient::candidates`, `dial` and `call_on` in `src/balance/mod.rs`, and `Entry::is_usable` in
-//! `src/balance/pool.rs`.
+//! Write `Failover::note_refused` in `src/balance/failover.rs`, `BalancedClient::call_on` in `src/balance/mod.rs`, and
+//! `Entry::is_usable` in `src/balance/pool.rs`.
 //!
 //! Chapter: May it have run?
 
@@ -57,7 +57,7 @@ fn a_server_that_cannot_be_dialed_is_skipped() {
 /// Nothing was sent, so the call has surely not run. Here the server takes one call at a time and then says that it
 /// goes away, so the second call is still in the client.
 ///
-/// Hint: ask `Error::may_have_run`; if it has not run, begin again with the next server of the list.
+/// Hint: ask `Error::may_have_run`; if it has not run, go on with the next candidate.
 #[test]
 fn a_call_that_was_not_sent_goes_to_another_server() {
     run(async || {
@@ -89,7 +89,7 @@ fn a_call_that_was_not_sent_goes_to_another_server() {
 /// A server refuses while it shuts down, which may cross a call on its way, and when it has too much to do. Neither
 /// should cost a call, as long as another server is there.
 ///
-/// Hint: begin with the next server of the list. The select mode may choose the same one again: a hash always does.
+/// Hint: go on with the next candidate. A choice that forgets what was tried may be the same one again: a hash always is.
 #[test]
 fn a_refused_call_goes_to_another_server() {
     run(async || {

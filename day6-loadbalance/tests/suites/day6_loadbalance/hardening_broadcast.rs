@@ -1,6 +1,6 @@
 //! Hardening: broadcasts that are slow, that are given up, and that are very large.
 //!
-//! No new function: see `Broadcast::next` in `src/balance/broadcast.rs`.
+//! No new function: see `call_each` in `src/balance/broadcast.rs`.
 //!
 //! Chapter: Broadcast; Limits
 
@@ -10,7 +10,7 @@ use super::*;
 ///
 /// One connection per server is enough for calls and broadcasts together.
 ///
-/// Hint: the tasks of a broadcast share the pool with all clones of the client.
+/// Hint: the calls of a broadcast share the pool with all clones of the client.
 #[test]
 fn a_broadcast_shares_the_connections() {
     run(async || {
@@ -18,8 +18,8 @@ fn a_broadcast_shares_the_connections() {
         let client = round_robin([&site]);
         name(&client).await;
         for client in [client.clone(), client.with_mode(key("k"))] {
-            within("a broadcast", client.broadcast::<_, String>("Site.name", ())).await.unwrap();
-            within("a broadcast", client.broadcast_all::<_, String>("Site.name", ())).await.unwrap();
+            within("a broadcast", client.broadcast::<_, String>("Site.name", &())).await.unwrap();
+            within("a broadcast", client.broadcast_all::<_, String>("Site.name", &())).await.unwrap();
         }
         assert_eq!((site.seen.calls(), site.seen.accepted(), client.connections()), (5, 1, 1));
     });
@@ -65,9 +65,9 @@ fn a_broadcast_has_the_time_limit_of_a_call() {
 /// A broadcast that is given up stops its handlers and its dialing, and a client that is dropped after that
 /// leaves nothing behind.
 ///
-/// The tasks of a broadcast hold the client's connections. If one of them goes on, so do those.
+/// The calls of a broadcast hold the client's connections. If one of them goes on, so do those.
 ///
-/// Hint: who owns the tasks? Dropping a `JoinSet` aborts what is in it.
+/// Hint: who owns the calls? A future that is dropped gives its call up.
 #[test]
 fn a_broadcast_that_is_given_up_leaves_nothing_behind() {
     run(async || {
@@ -97,9 +97,9 @@ fn a_broadcast_that_is_given_up_leaves_nothing_behind() {
 fn a_broadcast_without_a_list_times_out() {
     run(async || {
         let client = without_list();
-        let broadcast = client.broadcast("Site.name", ());
+        let broadcast = client.broadcast("Site.name", &());
         assert_timed_out_choosing(within("the end of a broadcast", broadcast).await);
-        let all = within("the end of a broadcast", client.broadcast_all("Site.name", ())).await;
+        let all = within("the end of a broadcast", client.broadcast_all("Site.name", &())).await;
         assert_timed_out_choosing(
             all.map(|results: Vec<(Endpoint, Result<String, _>)>| format!("{results:?}")),
         );

@@ -1,6 +1,6 @@
 //! The list of servers, and who watches it.
 //!
-//! Complete `MultiServersDiscovery` in `src/balance/multi_servers.rs`: `get_all`, `update`, `fail`, `servers`.
+//! Complete `MultiServersDiscovery` in `src/balance/multi_servers.rs`: `update`, `fail`, `get_all` and `servers`.
 //!
 //! Chapter: Knowing the servers
 

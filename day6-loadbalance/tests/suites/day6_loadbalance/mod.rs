@@ -26,6 +26,8 @@ mod hardening_choosing;
 
 mod hardening_calls;
 
+mod hardening_servers;
+
 mod hardening_broadcast;
 
 use std::collections::BTreeMap;
@@ -36,11 +38,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use day6_loadbalance::{
-    BROADCAST_STEP, BalanceError, BalancedClient, Code, Discovery, DiscoveryError, Endpoint, Error, Instance,
-    MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request, SelectMode, Server, Servers,
+    BROADCAST_STEP, BalanceError, BalancedClient, Client, Code, Connecting, Discovery, DiscoveryError,
+    Endpoint, Error, Instance, MAX_BROADCAST, MultiServersDiscovery, Options, RemoteError, Reply, Request,
+    SelectMode, Server, Servers,
 };
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -359,13 +360,13 @@ fn spawn_call(client: &BalancedClient, method: &'static str) -> JoinHandle<Resul
 /// Broadcasts `Site.wait` in a task of its own.
 fn spawn_broadcast(client: &BalancedClient) -> JoinHandle<Result<String, BalanceError>> {
     let client = client.clone();
-    tokio::spawn(async move { client.broadcast("Site.wait", ()).await })
+    tokio::spawn(async move { client.broadcast("Site.wait", &()).await })
 }
 
 /// The same, for the results of all.
 fn spawn_broadcast_all(client: &BalancedClient) -> JoinHandle<Vec<(Endpoint, Result<String, BalanceError>)>> {
     let client = client.clone();
-    tokio::spawn(async move { client.broadcast_all("Site.wait", ()).await.unwrap() })
+    tokio::spawn(async move { client.broadcast_all("Site.wait", &()).await.unwrap() })
 }
 
 /// Waits until `time`, and then lets all other tasks go first whose time has come as well: on a busy machine all

@@ -1,6 +1,6 @@
 //! Keys on a ring: the same key, the same server.
 //!
-//! Write `Selector::on_ring` and `hash` in `src/balance/select.rs`.
+//! Write `Ring::new`, `Ring::owners` and `hash` in `src/balance/ring.rs`.
 //!
 //! Chapter: The ring; The wire
 

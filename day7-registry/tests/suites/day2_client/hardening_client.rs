@@ -400,3 +400,18 @@ fn a_small_request_leaves_at_once() {
         assert!(times[15] < Duration::from_millis(20), "half of the requests took more than {:?}", times[15]);
     });
 }
+
+/// A client at the wrong port reads what that server began with: those four bytes were taken for a length.
+///
+/// "A frame of 1213486160 bytes" does not tell anybody that this is the port of a web server.
+///
+/// Hint: the error has the length; its bytes are what the peer sent.
+#[test]
+fn a_server_of_another_protocol_is_known_by_what_it_began_with() {
+    run(async || {
+        let (io, mut server) = duplex(4096);
+        server.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let client = within("the end of the handshake", Client::handshake(io, &Options::default())).await;
+        assert!(matches!(&client, Err(Error::Handshake(text)) if text.contains("HTTP")), "{client:?}");
+    });
+}

@@ -7,27 +7,6 @@
 
 use super::*;
 
-/// A clone, and the same client in another mode, use the connections that are there.
-///
-/// A mode is a property of a call, a connection is not. A program that hashes some of its calls needs no
-/// second set of connections.
-///
-/// Hint: they share the pool; only the mode is their own.
-#[test]
-fn clones_and_other_modes_share_the_connections() {
-    run(async || {
-        let site = Site::start("a").await;
-        let client = round_robin([&site]);
-        assert_eq!(client.connections(), 0, "nothing is dialed before the first call");
-        name(&client).await;
-        name(&client.clone()).await;
-        for mode in [SelectMode::Random, SelectMode::WeightedRoundRobin, key("k")] {
-            name(&client.with_mode(mode)).await;
-        }
-        assert_eq!((site.seen.calls(), site.seen.accepted(), client.connections()), (5, 1, 1));
-    });
-}
-
 /// A handle has its own time limit, for its calls and its broadcasts. The handle that it was made from keeps its own.
 ///
 /// A program has calls that may take a minute and calls that are worth nothing after a second, to the same servers.
@@ -81,10 +60,10 @@ fn a_handle_has_its_own_metadata() {
             }
             let started = within("the reply of a started call", client.start::<_, String>("Site.name", ()));
             assert_eq!(started.await.unwrap(), expected, "of start");
-            let broadcast = within("a broadcast", client.broadcast::<_, String>("Site.name", ()));
+            let broadcast = within("a broadcast", client.broadcast::<_, String>("Site.name", &()));
             assert_eq!(broadcast.await.unwrap(), expected, "of broadcast");
             let all =
-                within("a broadcast", client.broadcast_all::<_, String>("Site.name", ())).await.unwrap();
+                within("a broadcast", client.broadcast_all::<_, String>("Site.name", &())).await.unwrap();
             assert!(all.into_iter().all(|(_, told)| told.unwrap() == expected), "of broadcast_all");
         }
     });

@@ -1,7 +1,7 @@
 //! Servers that hang delay no call to another.
 //!
-//! Write `BalancedClient::in_time` and `attempt_deadline` in `src/balance/mod.rs`. `Pool::connect` in
-//! `src/balance/pool.rs` holds no lock while it dials.
+//! Write `Failover::attempt_deadline` in `src/balance/failover.rs`. `Pool::connect` in `src/balance/pool.rs` holds no lock
+//! while it dials.
 //!
 //! Chapter: A server that hangs; Limits > dialing one server of a call
 
@@ -31,8 +31,8 @@ fn a_hung_server_delays_no_call_to_another() {
     });
 }
 
-/// A server that hangs while it is dialed may take a part of the time of a call, never all of it; the next in
-/// the list takes the call.
+/// A server that hangs while it is dialed may take a part of the time of a call, never all of it; the next one
+/// takes the call.
 ///
 /// Else one hung server of three fails every third call, although two servers are well.
 ///

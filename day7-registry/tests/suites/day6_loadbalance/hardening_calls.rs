@@ -1,7 +1,7 @@
 //! Hardening: everything hangs, a server that returns, connections that break, and a list that never comes.
 //!
-//! Write `Entry::is_left_alone`, `rest`, `Pool::retry` and `note_slow` in `src/balance/pool.rs`. For the rest see
-//! `src/balance/mod.rs` and `src/balance/pool.rs`.
+//! Write `Entry::is_left_alone`, `rest` and `Pool::dial_beside` in `src/balance/pool.rs`. For the rest see
+//! `src/balance/failover.rs` and `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Limits; What goes wrong without it
 
@@ -71,6 +71,27 @@ fn a_discovery_of_your_own_works() {
             servers.send_modify(|servers| servers.list = list);
             assert_eq!(name(&client).await, site.name);
         }
+    });
+}
+
+/// A clone, and the same client in another mode, use the connections that are there.
+///
+/// A mode is a property of a call, a connection is not. A program that hashes some of its calls needs no
+/// second set of connections.
+///
+/// Hint: they share the pool; only the mode is their own.
+#[test]
+fn clones_and_other_modes_share_the_connections() {
+    run(async || {
+        let site = Site::start("a").await;
+        let client = round_robin([&site]);
+        assert_eq!(client.connections(), 0, "nothing is dialed before the first call");
+        name(&client).await;
+        name(&client.clone()).await;
+        for mode in [SelectMode::Random, SelectMode::WeightedRoundRobin, key("k")] {
+            name(&client.with_mode(mode)).await;
+        }
+        assert_eq!((site.seen.calls(), site.seen.accepted(), client.connections()), (5, 1, 1));
     });
 }
 

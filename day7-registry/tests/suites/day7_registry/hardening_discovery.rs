@@ -217,6 +217,28 @@ fn refreshes_of_many_clients_spread() {
     });
 }
 
+/// Whatever the lease, a list is refreshed every 30 s. After failures it is tried again at the latest after 5 s, or after a
+/// third of the lease, and after a success the pauses start anew.
+///
+/// Hint: as for a heartbeat, with `MAX_REFRESH_INTERVAL`.
+#[test]
+fn the_pauses_of_a_discovery_are_bounded() {
+    run_paused(async || {
+        let hour = Some(Duration::from_secs(3600));
+        let script = [hour, None, None, None, None, None, None, None, None, hour, None, hour];
+        let (registry, mut times) = Scripted::new(script);
+        let _discovery = RegistryDiscovery::start(registry);
+        let pauses = pauses(&mut times, 13).await;
+        expect_pauses(&pauses[..1], &[30_000]);
+        expect_pauses(&pauses[1..9], &[100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        expect_pauses(&pauses[9..], &[30_000, 100, 30_000, 30_000]);
+
+        let (registry, mut times) = Scripted::new([Some(Duration::from_millis(1200)), None]);
+        let _discovery = RegistryDiscovery::start(registry);
+        expect_pauses(&super::pauses(&mut times, 5).await, &[400, 100, 200, 400, 400]);
+    });
+}
+
 /// No lock is held while a line is written to the log.
 ///
 /// A log may be slow: a full pipe, a terminal that is paused. Calls must not wait for it. The log of this test reads

@@ -1,4 +1,4 @@
-//! Hardening: pauses that start anew, chance, and a registry that hangs.
+//! Hardening: pauses that start anew, chance, a registry that hangs, and a server that starts again.
 //!
 //! No new function. See `next` in `src/registry/backoff.rs`, and `attempt` and `shutdown` in
 //! `src/registry/heartbeat.rs`.
@@ -164,5 +164,31 @@ fn a_server_that_starts_again_wins_at_once() {
         assert_eq!(registry.servers(), [new.instance().clone()], "its DELETE removes it, and nobody else");
         within("the end of the shutdown", new.shutdown()).await.unwrap();
         assert_eq!(registry.servers(), []);
+    });
+}
+
+/// Whatever the lease, a server renews every 30 s. After failures it tries again at the latest after 5 s, or after a third
+/// of the lease, and after a success the pauses start anew.
+///
+/// With a lease of an hour, a registry that was restarted would not know the server for twenty minutes. The same holds for
+/// one that was down for a night.
+///
+/// Hint: `MAX_HEARTBEAT_INTERVAL` and `MAX_BACKOFF`.
+#[test]
+fn the_pauses_of_a_heartbeat_are_bounded() {
+    run_paused(async || {
+        let hour = Some(Duration::from_secs(3600));
+        let script = [hour, None, None, None, None, None, None, None, None, hour, None, hour];
+        let (registry, mut times) = Scripted::new(script);
+        let _heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        let pauses = pauses(&mut times, 13).await;
+        let outage = [100, 200, 400, 800, 1600, 3200, 5000, 5000];
+        expect_pauses(&pauses[..1], &[30_000]);
+        expect_pauses(&pauses[1..9], &outage);
+        expect_pauses(&pauses[9..], &[30_000, 100, 30_000, 30_000]);
+
+        let (registry, mut times) = Scripted::new([Some(Duration::from_millis(1200)), None]);
+        let _heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        expect_pauses(&super::pauses(&mut times, 5).await, &[400, 100, 200, 400, 400]);
     });
 }

@@ -1,6 +1,6 @@
-//! Hardening: a full registry, a long list, and clients that are silent, slow or do not read.
+//! Hardening: a full registry, a long list, clients that are silent, slow or do not read, and pages in a browser.
 //!
-//! No new function. The limits are in `src/registry/mod.rs`.
+//! No new function. See `src/registry/leases.rs` and `src/registry/request.rs`; the limits are in `src/registry/mod.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it
 
@@ -257,12 +257,13 @@ fn a_page_in_a_browser_is_refused() {
     });
 }
 
-/// All clients that read a list slowly share it.
+/// All clients that read a list slowly share it, also while it changes all the time.
 ///
 /// The list of a full registry is two megabytes. If each answer has its own, two thousand clients that do not read
 /// cost as many gigabytes, and a client that asks again and again keeps the registry busy.
 ///
-/// Hint: make the answer once, keep it until something changes or a lease ends, and give out handles (`Bytes`).
+/// Hint: make the answer once, keep it until something changes or a lease ends, and give out handles (`Bytes`). A long
+/// list may be a tenth of a second old.
 #[test]
 #[cfg(target_os = "linux")]
 fn slow_readers_share_one_list() {
@@ -277,7 +278,9 @@ fn slow_readers_share_one_list() {
             let len = wire.exchange(&get()).await.body.len();
             let before = resident_kib();
             let mut readers = Vec::new();
-            for _ in 0..300 {
+            for round in 0..300 {
+                let change = ["X-Rrpc-Server: tcp@change:1", &format!("X-Rrpc-Weight: {}", 1 + round)];
+                assert_eq!(wire.status(&request("POST", REGISTRY_PATH, &change)).await, 200);
                 let socket = TcpSocket::new_v4().unwrap();
                 socket.set_recv_buffer_size(4096).unwrap();
                 let mut io = within("connecting", socket.connect(running.addr)).await.unwrap();
@@ -288,6 +291,12 @@ fn slow_readers_share_one_list() {
             let grown = resident_kib().saturating_sub(before);
             let all = 300 * len / 1024;
             assert!(grown < all / 4, "{grown} KiB for 300 answers of together {all} KiB");
+            let begin = Instant::now();
+            let newest = listed(&["tcp@change:1"]).to_string().replace(":1}", ":300}");
+            while !wire.exchange(&get()).await.body.contains(newest.trim_matches(['[', ']'])) {
+                assert!(begin.elapsed() < Duration::from_secs(1), "the last change is not listed");
+                sleep(Duration::from_millis(10)).await;
+            }
         });
     });
 }

@@ -7,6 +7,8 @@
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod registry;
 
+mod instances;
+
 mod client;
 
 mod heartbeat;
@@ -23,10 +25,12 @@ mod hardening_heartbeat;
 
 mod hardening_discovery;
 
+mod hardening_listing;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -125,6 +129,69 @@ where
 
     async fn servers(&self) -> Result<ServerList, RegistryError> {
         self.0()
+    }
+}
+
+/// A registry without HTTP that answers each request by a script, and notes when it came.
+struct Scripted {
+    /// The lease for each request; `None` is a failure. The last one is for all that follow.
+    script: Mutex<VecDeque<Option<Duration>>>,
+    begin: Instant,
+    times: mpsc::UnboundedSender<Duration>,
+}
+
+impl Scripted {
+    fn new(
+        script: impl IntoIterator<Item = Option<Duration>>,
+    ) -> (Scripted, mpsc::UnboundedReceiver<Duration>) {
+        let (times, seen) = mpsc::unbounded_channel();
+        let script = Mutex::new(script.into_iter().collect());
+        (Scripted { script, begin: Instant::now(), times }, seen)
+    }
+
+    fn next(&self) -> Result<Duration, RegistryError> {
+        self.times.send(self.begin.elapsed()).ok();
+        let mut script = self.script.lock().unwrap();
+        let next = if script.len() > 1 { script.pop_front() } else { script.front().copied() };
+        next.flatten().ok_or_else(|| RegistryError::Unreachable(Arc::new(std::fmt::Error)))
+    }
+}
+
+impl Registry for Scripted {
+    async fn register(&self, _: &Instance) -> Result<Duration, RegistryError> {
+        self.next()
+    }
+
+    async fn deregister(&self, _: &Instance) -> Result<(), RegistryError> {
+        Ok(())
+    }
+
+    async fn servers(&self) -> Result<ServerList, RegistryError> {
+        Ok(ServerList::new(vec![], self.next()?))
+    }
+}
+
+/// The pauses between the first requests, of which there are one more.
+async fn pauses(times: &mut mpsc::UnboundedReceiver<Duration>, count: usize) -> Vec<Duration> {
+    let mut last = within("the first request", times.recv()).await.unwrap();
+    let mut pauses = Vec::new();
+    while pauses.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(3600), times.recv()).await;
+        let next = next.expect("another request within an hour").unwrap();
+        pauses.push(next - last);
+        last = next;
+    }
+    pauses
+}
+
+/// Checks that a pause was as long, or shortened by chance as far as a half.
+fn expect_pauses(pauses: &[Duration], millis: &[u64]) {
+    assert_eq!(pauses.len(), millis.len());
+    for (n, (pause, millis)) in pauses.iter().zip(millis).enumerate() {
+        let longest = Duration::from_millis(*millis);
+        let slack = Duration::from_millis(2); // timers count whole milliseconds
+        let range = longest / 2..=longest + slack;
+        assert!(range.contains(pause), "pause {n} of {pauses:?} is not within {range:?}");
     }
 }
 
