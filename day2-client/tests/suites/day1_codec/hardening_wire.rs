@@ -206,46 +206,6 @@ fn a_length_alone_buys_no_memory() {
     });
 }
 
-/// When a large frame has been read or written and dropped, its memory goes with it, and what arrived behind it
-/// stays.
-///
-/// A buffer grows to its largest frame. If it is kept, ten thousand idle connections that have once sent a
-/// megabyte hold ten gigabytes.
-///
-/// Hint: a part of a `BytesMut` keeps all of it. What is left behind a large frame can move to a new one.
-#[test]
-#[cfg(target_os = "linux")] // it asks the system how much memory the process has
-fn the_memory_of_a_large_frame_is_not_kept() {
-    alone(module_path!(), "the_memory_of_a_large_frame_is_not_kept", || {
-        run(async || {
-            const LEN: usize = 8 * 1024 * 1024;
-            let large = Bytes::from(frame(vec![7; LEN]));
-            let behind = Bytes::from(frame("behind it"));
-            let before = resident_kib();
-            let mut idle = Vec::new();
-            for _ in 0..40 {
-                let end = [&large[4 + LEN - 100..], &behind[..6]].concat().into();
-                let pieces = [large.slice(..4 + LEN - 100), end, behind.slice(6..)];
-                let mut reader = FrameReader::new(Pieces::new(pieces));
-                let read = within("the large frame", reader.read(LEN)).await.unwrap();
-                assert!(read.as_deref() == Some(&large[4..]));
-                drop(read);
-                let read = within("the frame behind it", reader.read(LEN)).await.unwrap();
-                assert_eq!(read.as_deref(), Some(b"behind it".as_slice()));
-
-                let mut writer = FrameWriter::new(tokio::io::sink());
-                writer.queue(large.clone()).unwrap();
-                within("the flush", writer.flush()).await.unwrap();
-                writer.queue(behind.clone()).unwrap();
-                within("the flush of a small one", writer.flush()).await.unwrap();
-                idle.push((reader, writer));
-            }
-            let kept = resident_kib().saturating_sub(before) / 1024;
-            assert!(kept < 160, "40 connections, idle after a frame of 8 MiB each way, hold {kept} MiB");
-        });
-    });
-}
-
 /// A hostile length in a bincode body is an error: it neither panics nor allocates what it claims.
 ///
 /// `fd ff ff ff ff ff ff ff ff` says: 18,446,744,073,709,551,615 elements follow. Without a limit, bincode
@@ -502,39 +462,4 @@ fn no_error_text_names_a_rust_path() {
     for text in texts {
         assert!(!text.contains("::"), "{text}");
     }
-}
-
-/// The text of an error travels as it is, and is displayed without the characters that control a terminal.
-///
-/// A peer chooses the text. `\x1b]0;owned\x07` changes the title of the window that shows it, and a line break forges a
-/// line of a log.
-///
-/// Hint: escape in `Display`, not on the wire: a program may want the text as it was.
-#[test]
-fn the_text_of_a_peer_is_displayed_without_control_characters() {
-    const TEXT: &str = "\x1b]0;owned\x07\r\n2026-01-01 all is well\u{9b}31m";
-    let errors = [
-        Error::Handshake(TEXT.to_owned()),
-        Error::Protocol(TEXT.to_owned()),
-        Error::Disconnected(TEXT.to_owned()),
-    ];
-    let remote = RemoteError::new(Code::new(TEXT), TEXT);
-    assert_eq!((remote.message(), remote.code().as_str()), (TEXT, TEXT), "the text itself");
-    let mut shown = vec![remote.to_string(), remote.code().to_string()];
-    shown.extend(errors.iter().map(ToString::to_string));
-    for shown in shown {
-        assert!(!shown.contains(char::is_control), "{shown:?}");
-        assert!(shown.contains("all is well"), "the rest is there: {shown:?}");
-    }
-    run(async || {
-        let server = Server::new(async |_| Err(RemoteError::new(Code::ABORTED, TEXT).into()));
-        let (mut peer, _served) = serve_in_memory(server);
-        peer.handshake_json().await;
-        peer.send(&call("Test.fail", 1, json!(null))).await;
-        let reply = peer.read_message().await;
-        assert_eq!(
-            reply.header["reply"]["error"]["message"], TEXT,
-            "on the wire it is as the handler wrote it"
-        );
-    });
 }
