@@ -18,7 +18,7 @@ fn an_exchange_of_one_byte_at_a_time() {
     run(async || {
         let (client, io) = duplex(1);
         let server = Server::new(arith());
-        tokio::spawn(async move { server.serve_connection(OneByte(io)).await });
+        tokio::spawn(async move { server.serve_connection(Watched::one_byte(io)).await });
         let mut peer = Peer { io: client };
         peer.handshake_json().await;
         for seq in 1..=3 {
@@ -422,7 +422,7 @@ fn no_bytes_make_a_connection_panic() {
         let server = server.clone();
         run(async move || {
             let (mut client, io) = duplex(64 * 1024);
-            let (io, largest_buffer) = Watched::new(io);
+            let (io, seen) = Watched::new(io);
             let served = tokio::spawn(async move { server.serve_connection(io).await.is_ok() });
             within("everything sent", client.write_all(&[hello, pieces.concat()].concat())).await.unwrap();
             within("the end sent", client.shutdown()).await.unwrap();
@@ -432,7 +432,7 @@ fn no_bytes_make_a_connection_panic() {
 
             while LengthDelimitedCodec::new().decode(&mut said).unwrap().is_some() {}
             assert!(said.is_empty(), "not a whole frame: {said:?}");
-            let largest = largest_buffer.load(SeqCst);
+            let largest = seen.largest_buffer.load(SeqCst);
             assert!(largest <= MAX + 16 * 1024, "{largest} bytes were allocated");
         });
     });

@@ -149,21 +149,21 @@ fn a_flush_reaches_the_other_side() {
 fn frames_that_arrive_together_are_read_together() {
     run(async || {
         let small: Vec<u8> = (0..400).flat_map(|_| frame("ten bytes.")).collect();
-        let (io, reads) = CountReads::new(&small[..]);
+        let (io, seen) = Watched::new(&small[..]);
         let mut reader = FrameReader::new(io);
         for number in 0..400 {
             let read = within("a small frame", reader.read(1000)).await.unwrap();
             assert_eq!(read.as_deref(), Some(b"ten bytes.".as_slice()), "frame {number}");
         }
-        let reads = reads.load(SeqCst);
+        let reads = seen.reads.load(SeqCst);
         assert!(reads <= 4, "{reads} reads for 400 small frames that were there at once");
 
         let large = frame(vec![7; 1024 * 1024]);
-        let (io, reads) = CountReads::new(&large[..]);
+        let (io, seen) = Watched::new(&large[..]);
         let mut reader = FrameReader::new(io);
         let read = within("a large frame", reader.read(DEFAULT_MAX_BODY_LEN)).await.unwrap();
         assert!(read.as_deref() == Some(&large[4..]));
-        let reads = reads.load(SeqCst);
+        let reads = seen.reads.load(SeqCst);
         assert!(reads <= 4, "{reads} reads for a frame of one megabyte that was there at once");
     });
 }
@@ -184,11 +184,11 @@ fn a_length_alone_buys_no_memory() {
             let mut waiting = Vec::new();
             for _ in 0..100 {
                 let (mut client, io) = duplex(64);
-                let (io, largest_buffer) = Watched::new(io);
+                let (io, seen) = Watched::new(io);
                 within("the length", client.write_all(&[0, 0x80, 0, 0, b'x'])).await.unwrap();
                 let mut reader = FrameReader::new(io);
                 assert!(poll_once(reader.read(8 * MIB)).await.is_none(), "the frame is not there yet");
-                let largest = largest_buffer.load(SeqCst);
+                let largest = seen.largest_buffer.load(SeqCst);
                 assert!(largest <= MIB + 64 * 1024, "{largest} bytes of room for a length alone");
                 waiting.push((client, reader));
             }
@@ -196,11 +196,10 @@ fn a_length_alone_buys_no_memory() {
             assert!(grown < 300, "100 peers that have sent a length and one byte cost {grown} MiB");
 
             // Half a frame may at most double.
-            let io = Pieces::new([vec![0, 0x80, 0, 0], vec![7; 2 * MIB]]);
-            let largest_buffer = Arc::clone(&io.largest_buffer);
+            let (io, seen) = Watched::new(Pieces::new([vec![0, 0x80, 0, 0], vec![7; 2 * MIB]]));
             let read = within("the end inside a frame", FrameReader::new(io).read(8 * MIB)).await;
             assert!(matches!(read, Err(Error::Io(_))), "{:?}", read.map(|frame| frame.map(|f| f.len())));
-            let largest = largest_buffer.load(SeqCst);
+            let largest = seen.largest_buffer.load(SeqCst);
             assert!(largest <= 2 * MIB + 64 * 1024, "{largest} bytes of room when 2 MiB have arrived");
         });
     });

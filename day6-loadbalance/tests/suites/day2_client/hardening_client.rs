@@ -30,7 +30,7 @@ fn bytes_right_behind_the_hello_are_not_lost() {
 
         // Everything one byte at a time, in both directions.
         let (io, other_end) = duplex(1);
-        let (client, mut peer) = connected(OneByte(io), other_end, &json_only(), json!({})).await;
+        let (client, mut peer) = connected(Watched::one_byte(io), other_end, &json_only(), json!({})).await;
         check_it_works(&client, &mut peer).await;
         check_it_works(&client, &mut peer).await;
     });
@@ -133,7 +133,7 @@ fn numbers_never_repeat() {
 fn the_frames_of_two_callers_never_mix() {
     run_threads(async || {
         let (io, other_end) = duplex(16);
-        let (client, mut peer) = connected(OneByte(io), other_end, &json_only(), json!({})).await;
+        let (client, mut peer) = connected(Watched::one_byte(io), other_end, &json_only(), json!({})).await;
         let mut tasks = JoinSet::new();
         for task in 0..60 {
             let client = client.clone();

@@ -51,7 +51,7 @@ use crate::support::client::{
     answer, begin, begin_big, begin_many, check_it_works, connect, connected, disconnected, expect_end,
     expect_goaway, json_only, narrow_pair, next_call, not_sent, pair, pair_with, sum, tcp_pair, waits,
 };
-use crate::support::io::{CountWrites, OneByte, Pieces};
+use crate::support::io::{Pieces, Watched};
 use crate::support::peer::{
     Peer, call, frame, goaway, reply, reply_error, reply_refused, server_hello, server_refusal,
 };
