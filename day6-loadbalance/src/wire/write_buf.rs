@@ -55,7 +55,11 @@ pub(super) fn encode_frame(
     result
 }
 
-fn frame_len(len: usize, max_len: usize) -> Result<u32, Error> {
+/// The length as it stands in front of a frame.
+///
+/// # Errors
+/// [`Error::FrameTooLarge`].
+pub(super) fn frame_len(len: usize, max_len: usize) -> Result<u32, Error> {
     let max = max_len.min(u32::MAX as usize);
     if len > max { Err(Error::FrameTooLarge { len, max }) } else { Ok(len as u32) }
 }
