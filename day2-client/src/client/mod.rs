@@ -68,7 +68,8 @@ struct Shared {
 }
 
 impl Client {
-    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`).
+    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`). Of several addresses the
+    /// next is tried when the one before has failed.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses.
