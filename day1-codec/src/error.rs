@@ -57,15 +57,15 @@ pub enum Error {
     },
 
     /// Client and server could not agree to talk. The text is the reason of the side that refused.
-    #[error("handshake failed: {}", printable(.0))]
+    #[error("handshake failed: {0}")]
     Handshake(String),
 
     /// The peer broke the rules of the wire after the handshake.
-    #[error("protocol error: {}", printable(.0))]
+    #[error("protocol error: {0}")]
     Protocol(String),
 
     /// The connection has ended, for this reason.
-    #[error("disconnected: {}", printable(.0))]
+    #[error("disconnected: {0}")]
     Disconnected(String),
 }
 
@@ -83,7 +83,7 @@ pub enum Error {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{}", printable(message))]
+#[error("{message}")]
 pub struct RemoteError {
     code: Code,
     message: String,
@@ -108,7 +108,7 @@ impl RemoteError {
         &self.code
     }
 
-    /// The text, as the server wrote it. It may hold any characters; `Display` escapes those that control a terminal.
+    /// The text, as the server wrote it. It may hold any characters, such as those that control a terminal.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -173,7 +173,7 @@ impl Code {
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&printable(&self.0))
+        f.write_str(&self.0)
     }
 }
 
@@ -182,28 +182,6 @@ pub(crate) fn truncate(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARS) {
         text.truncate(end);
         text.push('…');
-    }
-    text
-}
-
-/// A text with its control characters escaped: what a peer wrote must not steer a terminal, or forge lines of a log.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
-    }
-    printable
-}
-
-/// The text of an error and of its causes, with colons between them. A cause that the text before it repeats
-/// is left out.
-pub fn error_chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
     }
     text
 }

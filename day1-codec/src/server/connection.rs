@@ -31,9 +31,6 @@ use crate::wire::message::{Message, MessageReader};
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
 pub const MAX_QUEUED_BYTES: usize = 64 * 1024;
 
-/// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
-const KEPT_CALLS: usize = 64;
-
 /// What a handler's task returns: the call's number, and how it ended.
 type Outcome = (u64, Result<Reply, RemoteError>);
 
@@ -163,9 +160,6 @@ where
             }
         };
         self.in_flight.remove(&seq);
-        if self.in_flight.is_empty() {
-            self.in_flight.shrink_to(KEPT_CALLS);
-        }
         self.reply(seq, result.map(|reply| reply.body))
     }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Code, RemoteError, error_chain};
+use crate::error::{Code, RemoteError};
 use crate::wire::codec::Codec;
 use crate::wire::message::Metadata;
 
@@ -154,14 +154,8 @@ pub(super) async fn answer(handler: Arc<dyn Handler>, request: Request) -> Resul
         Ok(reply) => return Ok(reply),
         Err(error) => error,
     };
-    tracing::info!(?method, ?peer, seq, error = ?error_chain(&error), "the handler failed");
+    tracing::info!(?method, ?peer, seq, error = ?format!("{error:#}"), "the handler failed");
     let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
     // A new error: one that a handler passes on from another server may say that it was refused there.
-    Err(RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), outermost_text(&error)))
-}
-
-/// The text of an error without its causes. That of a `RemoteError` is not escaped: who displays it does that.
-fn outermost_text(error: &anyhow::Error) -> String {
-    let outermost = error.chain().next().and_then(|outermost| outermost.downcast_ref::<RemoteError>());
-    outermost.map_or_else(|| error.to_string(), |error| error.message().to_owned())
+    Err(RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), error.to_string()))
 }

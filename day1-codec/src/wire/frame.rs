@@ -23,8 +23,6 @@ const PREFIX_LEN: usize = 4;
 const READ_CHUNK: usize = 8 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
 const READ_AHEAD: usize = 1024 * 1024;
-/// The allocation of a frame longer than this is not kept: an idle connection would hold it to its end.
-const KEPT_LEN: usize = 64 * 1024;
 
 /// Reads frames from a stream.
 #[derive(Debug)]
@@ -74,11 +72,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         self.buf.advance(PREFIX_LEN);
         // Not a copy: the frame and the rest of the buffer share one allocation.
-        let frame = self.buf.split_to(len).freeze();
-        if len > KEPT_LEN {
-            self.buf = BytesMut::from(&self.buf[..]); // that allocation goes with the frame
-        }
-        Ok(Some(frame))
+        Ok(Some(self.buf.split_to(len).freeze()))
     }
 
     /// Reads once. `false`: the peer has ended the stream between two frames. Cancellation-safe.
@@ -88,8 +82,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         // A peer's word alone buys at most READ_AHEAD: beyond that, memory grows with what has arrived.
         let room = missing.min(self.buf.len().max(READ_AHEAD)).max(READ_CHUNK);
         self.buf.reserve(room);
-        // Not more than that, whatever room there is: what is behind a large frame would be moved and kept.
-        if self.io.read_buf(&mut (&mut self.buf).limit(room)).await? > 0 {
+        if self.io.read_buf(&mut self.buf).await? > 0 {
             return Ok(true);
         }
         if self.buf.is_empty() {
@@ -158,10 +151,6 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             if self.io.write_buf(&mut self.buf).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
-        }
-        // Empty, but perhaps with the room of a burst. `capacity` does not tell: it is less by what was taken off.
-        if self.buf.try_reclaim(KEPT_LEN) {
-            self.buf = BytesMut::new();
         }
         self.io.flush().await?;
         self.unflushed = false;

@@ -13,13 +13,11 @@
 //! leave in one: there is no entry without its request, and the request of a caller that has gone is not sent.
 //!
 //! Each entry leaves the table exactly once: by its reply, because its caller went away, or because the
-//! connection ended. A guard owns it ([`Waiting`]), so it cannot stay behind.
+//! connection ended. A guard owns it, the [`PendingCall`](super::PendingCall), so it cannot stay behind.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -80,7 +78,7 @@ impl InFlight {
     ///
     /// # Cancel safety
     /// Cancellation-safe: a dropped `insert` loses its turn, and nothing else.
-    pub(super) async fn insert(self: &Arc<Self>, seq: u64, request: Bytes) -> Result<Waiting, Error> {
+    pub(super) async fn insert(&self, seq: u64, request: Bytes) -> Result<oneshot::Receiver<Outcome>, Error> {
         let place = self.places.acquire().await;
         let (caller, outcome) = oneshot::channel();
         let mut state = self.lock();
@@ -95,7 +93,7 @@ impl InFlight {
         if is_first {
             self.unsent.notify_one();
         }
-        Ok(Waiting { table: Arc::clone(self), seq, outcome })
+        Ok(outcome)
     }
 
     /// Waits until there are requests to write.
@@ -175,7 +173,8 @@ impl InFlight {
         self.lock().calls.len()
     }
 
-    fn remove(&self, seq: u64) {
+    /// Takes out a call whose caller has gone.
+    pub(super) fn remove(&self, seq: u64) {
         let entry = self.lock().calls.remove(&seq);
         // One that is not sent keeps its place until `take_requests` has seen it.
         if entry.is_some_and(|entry| entry.request.is_none()) {
@@ -186,38 +185,5 @@ impl InFlight {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that could panic runs under the lock, so the table is sound whatever happened elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A caller's hold on its call: await it for the outcome, drop it to give the call up.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    table: Arc<InFlight>,
-    seq: u64,
-    outcome: oneshot::Receiver<Outcome>,
-}
-
-impl Waiting {
-    pub(super) fn seq(&self) -> u64 {
-        self.seq
-    }
-}
-
-impl Future for Waiting {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        // The table drops no sender unused; were it so, the call would have been sent.
-        let received = ready!(Pin::new(&mut self.outcome).poll(cx));
-        Poll::Ready(received.unwrap_or_else(|_| Err(Error::Disconnected("no outcome".to_owned()))))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        // With its outcome, it has left the table already.
-        if !self.outcome.is_terminated() {
-            self.table.remove(self.seq);
-        }
     }
 }

@@ -11,7 +11,7 @@
 //! One task owns everything: both halves of the stream, the queued replies and the handlers in flight. So
 //! there is no lock, and when the task ends, however it ends, all of it ends.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{AbortHandle, JoinError, JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::Instant;
 
 use crate::error::{Code, Error, RemoteError, truncate};
@@ -73,7 +73,7 @@ where
         reader: MessageReader::new(reader, codec),
         writer,
         handlers: JoinSet::new(),
-        in_flight: HashMap::new(),
+        in_flight: HashSet::new(),
         busy: Duration::ZERO,
     };
     let result = connection.run().await;
@@ -93,7 +93,7 @@ struct Connection<'a, R, W> {
     /// A task for each handler that was not ready at once. Dropping the set aborts them.
     handlers: JoinSet<Outcome>,
     /// The calls in flight, by `seq`.
-    in_flight: HashMap<u64, AbortHandle>,
+    in_flight: HashSet<u64>,
     /// How long calls were started since everybody else had a turn.
     busy: Duration,
 }
@@ -162,7 +162,7 @@ where
     /// Starts the handler of one call, and answers at once if it is ready at once.
     async fn start(&mut self, request: Request) -> Result<(), Error> {
         let seq = request.seq;
-        if self.in_flight.contains_key(&seq) {
+        if self.in_flight.contains(&seq) {
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
         }
         let max = self.limits.max_in_flight;
@@ -176,8 +176,8 @@ where
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
             Poll::Ready(result) => self.reply(seq, result.map(|reply| reply.body)),
             Poll::Pending => {
-                let task = self.handlers.spawn(async move { (seq, call.await) });
-                self.in_flight.insert(seq, task);
+                self.handlers.spawn(async move { (seq, call.await) });
+                self.in_flight.insert(seq);
                 Ok(())
             }
         }
@@ -185,17 +185,8 @@ where
 
     /// Takes a call that has ended out of the table, and queues its reply.
     fn finish(&mut self, ended: Result<Outcome, JoinError>) -> Result<(), Error> {
-        let (seq, result) = match ended {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let Some((&seq, _)) = self.in_flight.iter().find(|(_, task)| task.id() == error.id()) else {
-                    return Ok(());
-                };
-                // Panics end in `Call`, so the runtime has stopped this task, and is about to stop this one.
-                tracing::error!(peer = ?self.peer, seq, %error, "the handler was stopped");
-                (seq, Err(RemoteError::new(Code::INTERNAL, "the handler was stopped")))
-            }
-        };
+        // Panics end in `Call`. A task without an outcome was stopped by the runtime, which is about to stop this one.
+        let Ok((seq, result)) = ended else { return Ok(()) };
         self.in_flight.remove(&seq);
         if self.in_flight.is_empty() {
             self.in_flight.shrink_to(KEPT_CALLS);

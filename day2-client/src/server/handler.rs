@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Code, RemoteError, error_chain};
+use crate::error::{Code, Error, RemoteError, error_chain};
 use crate::wire::codec::Codec;
 use crate::wire::message::Metadata;
 
@@ -119,7 +119,8 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Se
 /// # Errors
 /// The client is told the code and the text of the error, and nothing of its causes: they may hold what a
 /// stranger must not read. The code is that of the first [`RemoteError`] among the error and its causes, or
-/// [`Code::UNKNOWN`]. The causes go to the log (level `info`, with `method`, `peer` and `seq`).
+/// [`Code::UNKNOWN`]. The causes go to the log (level `info`, with `method`, `peer` and `seq`). So the error of a
+/// call to another server can be passed on with `?`: its code and its message stay as they are.
 ///
 /// # What the connection does with the future
 /// * It is polled once right away, on the connection's own task. If it is ready by then, no task is spawned; if
@@ -196,16 +197,20 @@ impl About {
     fn remote_error(&self, error: &anyhow::Error) -> RemoteError {
         let About { method, peer, seq } = self;
         tracing::info!(?method, ?peer, seq, error = ?error_chain(error), "the handler failed");
-        let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
+        let code = error.chain().find_map(as_remote).map_or(Code::UNKNOWN, |remote| remote.code().clone());
+        let outermost = error.chain().next().and_then(as_remote);
+        let text = outermost.map_or_else(|| error.to_string(), |remote| remote.message().to_owned());
         // A new error: one that a handler passes on from another server may say that it was refused there.
-        RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), outermost_text(error))
+        RemoteError::new(code, text)
     }
 }
 
-/// The text of an error without its causes. That of a `RemoteError` is not escaped: who displays it does that.
-fn outermost_text(error: &anyhow::Error) -> String {
-    let outermost = error.chain().next().and_then(|outermost| outermost.downcast_ref::<RemoteError>());
-    outermost.map_or_else(|| error.to_string(), |error| error.message().to_owned())
+/// The `RemoteError` that this error is. Its message can be passed on as it was written; `Display` escapes it.
+fn as_remote<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a RemoteError> {
+    match error.downcast_ref() {
+        Some(Error::Remote(remote) | Error::Refused(remote)) => Some(remote),
+        _ => error.downcast_ref(),
+    }
 }
 
 /// A handler that is stopped may panic as well, in a guard's `Drop`.

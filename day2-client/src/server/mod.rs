@@ -25,8 +25,8 @@ use crate::error::Error;
 use crate::wire::codec::Codec;
 use crate::wire::handshake::Limits;
 
-/// The pause after a failed accept: a process that has run out of file descriptors gets some back when a
-/// connection ends.
+/// The pause after a failed accept. A process that has run out of file descriptors gets some back when a connection
+/// ends: that cuts the pause short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Answers calls with a [`Handler`], on any number of connections.
@@ -86,18 +86,11 @@ impl Server {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((io, peer)) => {
-                        let Server { handler, limits } = self.clone();
-                        connections.spawn(async move {
-                            (peer, connection::serve(handler, &limits, io, peer).await)
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                (io, peer) = accept(&mut listener) => {
+                    let Server { handler, limits } = self.clone();
+                    connections
+                        .spawn(async move { (peer, connection::serve(handler, &limits, io, peer).await) });
+                }
                 // A finished task stays in the set until its result is taken.
                 Some(ended) = connections.join_next() => log_end(ended),
             }
@@ -122,6 +115,17 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The next connection. An error of the listener is not the end of the server.
+async fn accept<L: Listener>(listener: &mut L) -> (L::Io, Option<SocketAddr>) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => tracing::warn!(%error, "accept failed"),
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

@@ -26,12 +26,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::connection::{Connection, Silence};
-use self::in_flight::{InFlight, Waiting};
+use self::in_flight::{InFlight, Outcome};
 use self::options::Options;
 use crate::deadline::limit;
 use crate::error::Error;
@@ -73,7 +73,8 @@ struct Shared {
 }
 
 impl Client {
-    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`).
+    /// Connects over TCP and shakes hands. Small requests leave at once (`TCP_NODELAY`). Of several addresses the
+    /// next is tried when the one before has failed; the limit is for all of them.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no connection, [`Error::Handshake`] if the server refuses,
@@ -201,8 +202,8 @@ impl Client {
         let started = Instant::now();
         let seq = in_flight.next_seq();
         let request = encode_call(*codec, *max_body_len, service_method, seq, &self.metadata, args)?;
-        let waiting = in_flight.insert(seq, request, started, self.timeout).await?;
-        Ok(PendingCall { waiting, shared: Arc::clone(&self.shared), reply: PhantomData })
+        let outcome = in_flight.insert(seq, request, started, self.timeout).await?;
+        Ok(PendingCall { seq, outcome, shared: Arc::clone(&self.shared), reply: PhantomData })
     }
 
     /// Whether the connection takes new calls: `false` after [`close`](Client::close), when the connection
@@ -249,7 +250,8 @@ impl Client {
 #[derive(Debug)]
 #[must_use = "dropping it gives the call up"]
 pub struct PendingCall<R> {
-    waiting: Waiting,
+    seq: u64,
+    outcome: oneshot::Receiver<Outcome>,
     /// Keeps the connection open until the reply is here.
     shared: Arc<Shared>,
     reply: PhantomData<fn() -> R>,
@@ -258,7 +260,7 @@ pub struct PendingCall<R> {
 impl<R> PendingCall<R> {
     /// The number of this call, unique on its connection.
     pub fn seq(&self) -> u64 {
-        self.waiting.seq()
+        self.seq
     }
 }
 
@@ -266,7 +268,18 @@ impl<R: DeserializeOwned> Future for PendingCall<R> {
     type Output = Result<R, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let body = ready!(Pin::new(&mut self.waiting).poll(cx))?;
+        let outcome = ready!(Pin::new(&mut self.outcome).poll(cx));
+        // The table drops no sender unused; were it so, the call would have been sent.
+        let body = outcome.unwrap_or_else(|_| Err(Error::Disconnected("no outcome".to_owned())))?;
         Poll::Ready(self.shared.codec.decode(&body))
+    }
+}
+
+impl<R> Drop for PendingCall<R> {
+    fn drop(&mut self) {
+        // With its outcome, it has left the table already.
+        if !self.outcome.is_terminated() {
+            self.shared.in_flight.remove(self.seq);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use crate::error::{Code, RemoteError};
+use crate::error::RemoteError;
 use crate::server::handler::{Call, Reply};
 
 /// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
@@ -73,15 +73,8 @@ impl Handlers {
 
     /// Takes a call that has ended out of the table. `None`: its caller has cancelled it, and waits for no reply.
     pub(super) fn remove(&mut self, ended: Ended) -> Option<Outcome> {
-        let (id, seq, result) = match ended {
-            Ok((id, (seq, result))) => (id, seq, result),
-            Err(error) => {
-                // Panics end in `Call`, so the runtime has stopped this task, or a cancel has.
-                let (seq, _) = self.in_flight.iter().find(|(_, task)| task.id() == error.id())?;
-                let stopped = RemoteError::new(Code::INTERNAL, "the handler was stopped");
-                (error.id(), *seq, Err(stopped))
-            }
-        };
+        // Panics end in `Call`. A task without an outcome was cancelled, or the runtime stops.
+        let (id, (seq, result)) = ended.ok()?;
         // The number may be that of another call by now.
         self.in_flight.get(&seq).filter(|task| task.id() == id)?;
         self.in_flight.remove(&seq);

@@ -20,7 +20,7 @@ use tokio::io::AsyncRead;
 use crate::error::{Error, RemoteError};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
-use crate::wire::write_buf::encode_frame;
+use crate::wire::write_buf::{encode_frame, frame_len};
 
 /// The longest header frame, in bytes.
 pub const MAX_HEADER_LEN: usize = 16 * 1024;
@@ -97,14 +97,10 @@ impl Message {
         codec: Codec,
         max_body_len: usize,
     ) -> Result<(), Error> {
-        check_len(self.body().map_or(0, Bytes::len), max_body_len.min(u32::MAX as usize))?;
+        frame_len(self.body().map_or(0, Bytes::len), max_body_len)?;
         frames.buf.put_frame_with(MAX_HEADER_LEN, |out| codec.encode_into(self, out))?;
         self.body().map_or(Ok(()), |body| frames.queue(body.clone()))
     }
-}
-
-fn check_len(len: usize, max: usize) -> Result<(), Error> {
-    if len > max { Err(Error::FrameTooLarge { len, max }) } else { Ok(()) }
 }
 
 /// The header of a [`Message::Call`], of borrowed parts: the same bytes, without a copy of each part.

@@ -168,7 +168,7 @@ fn respond(
             Response::new(Full::default())
         }
         (&Method::GET | &Method::HEAD, DEBUG_PATH) => match page {
-            Some(page) => html(page()),
+            Some(page) => answer(StatusCode::OK, "text/html; charset=utf-8", page().into()),
             None => text(StatusCode::NOT_FOUND, "this server has no debug page\n"),
         },
         (_, RPC_PATH) => not_allowed("CONNECT"),
@@ -190,10 +190,6 @@ fn bad_request(reason: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::BAD_REQUEST, reason);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-fn html(page: String) -> Response<Full<Bytes>> {
-    answer(StatusCode::OK, "text/html; charset=utf-8", page.into())
 }
 
 /// What all answers have in common: a browser must neither keep them nor guess what they are.

@@ -190,8 +190,8 @@ async fn write_requests<W: AsyncWrite + Unpin>(
     loop {
         in_flight.has_unsent().await;
         // Replies come in batches and wake many callers at once, but the first of them to call wakes this task
-        // before the others had their turn. Let them call, too, and write once for all: with 64 calls in flight
-        // that is a third of the CPU time for each. A call that is alone does not wait.
+        // before the others had their turn. Let them call, too, and write once for all. A call that is alone does not
+        // wait.
         if in_flight.may_grow() {
             yield_now().await;
         }

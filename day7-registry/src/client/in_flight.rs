@@ -11,14 +11,12 @@
 //! Replies come in any order; the `seq` says which call a reply belongs to. A request waits in its caller's entry
 //! until it is written: there is no entry without its request, and the request of a caller that has gone is not sent.
 //!
-//! A guard ([`Waiting`]) owns each entry. It leaves exactly once: by its reply, at its deadline, with its caller, or
-//! with the connection. If its request was sent and there is no reply, a cancel follows.
+//! A guard owns each entry, the [`PendingCall`](super::PendingCall). It leaves exactly once: by its reply, at its
+//! deadline, with its caller, or with the connection. If its request was sent and there is no reply, a cancel follows.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,12 +102,12 @@ impl InFlight {
     /// # Cancel safety
     /// Cancellation-safe: a dropped `insert` loses its turn, and nothing else.
     pub(super) async fn insert(
-        self: &Arc<Self>,
+        &self,
         seq: u64,
         request: Bytes,
         started: Instant,
         timeout: Duration,
-    ) -> Result<Waiting, Error> {
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
         let deadline = later(started, timeout);
         let place = timeout_at(deadline, self.places.acquire()).await.map_err(|_| timed_out(timeout))?;
         let (caller, outcome) = oneshot::channel();
@@ -132,7 +130,7 @@ impl InFlight {
         if is_earliest {
             self.earlier.notify_one();
         }
-        Ok(Waiting { table: Arc::clone(self), seq, outcome })
+        Ok(outcome)
     }
 
     /// Waits until there is something to write.
@@ -248,7 +246,8 @@ impl InFlight {
         self.lock().calls.len()
     }
 
-    fn remove(&self, seq: u64) {
+    /// Takes out a call whose caller has gone.
+    pub(super) fn remove(&self, seq: u64) {
         // Dropped after the lock is released: it holds the waker of a caller's task.
         let entry = self.lock().give_up(seq);
         if entry.is_some() {
@@ -264,37 +263,4 @@ impl InFlight {
 
 fn timed_out(after: Duration) -> Error {
     Error::Timeout { what: "the call", after }
-}
-
-/// A caller's hold on its call: await it for the outcome, drop it to give the call up.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    table: Arc<InFlight>,
-    seq: u64,
-    outcome: oneshot::Receiver<Outcome>,
-}
-
-impl Waiting {
-    pub(super) fn seq(&self) -> u64 {
-        self.seq
-    }
-}
-
-impl Future for Waiting {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        // The table drops no sender unused; were it so, the call would have been sent.
-        let received = ready!(Pin::new(&mut self.outcome).poll(cx));
-        Poll::Ready(received.unwrap_or_else(|_| Err(Error::Disconnected("no outcome".to_owned()))))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        // With its outcome, it has left the table already.
-        if !self.outcome.is_terminated() {
-            self.table.remove(self.seq);
-        }
-    }
 }

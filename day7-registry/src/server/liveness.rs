@@ -130,45 +130,25 @@ impl Liveness {
 
     /// The limit that is over first, as things are now, and when that is.
     fn first(&self, settings: &Settings) -> (Instant, Over) {
-        let is_quiet = !self.is_busy && !self.is_half && self.write_since.is_none();
-        let never = later(self.last_call, Duration::MAX);
-        let mut first = (never, Over::Idle);
-        let mut add = |is_on: bool, since, after, over| {
-            let at = later(since, after);
-            if is_on && at < first.0 {
-                first = (at, over);
-            }
-        };
         let Settings { read_timeout, message_timeout, write_timeout, idle_timeout, grace_period, .. } =
             *settings;
-        add(
-            self.is_reading,
-            self.last_read,
-            read_timeout,
-            Over::TimedOut("the rest of a message", read_timeout),
-        );
-        add(
-            self.is_reading,
-            self.message_since,
-            message_timeout,
-            Over::TimedOut("a message", message_timeout),
-        );
-        if let Some(since) = self.budget_since {
-            add(true, since, BUDGET_TIMEOUT, Over::Budget);
-        }
-        if let Some(since) = self.write_since {
-            add(true, since, write_timeout, Over::TimedOut("writing a reply", write_timeout));
-        }
-        match self.draining_since {
-            None => add(is_quiet, self.last_call, idle_timeout, Over::Idle),
-            Some(since) => {
-                add(is_quiet, since.max(self.last_call), LINGER_TIME, Over::Drained);
-                let over =
-                    if self.is_busy { Over::TimedOut("shutting down", grace_period) } else { Over::Drained };
-                add(true, since, grace_period, over);
-            }
-        }
-        first
+        let is_quiet = !self.is_busy && !self.is_half && self.write_since.is_none();
+        let idle = (is_quiet && !self.is_draining()).then_some(self.last_call);
+        let left_alone = self.draining_since.filter(|_| is_quiet).map(|since| since.max(self.last_call));
+        let reading = |since| self.is_reading.then_some(since);
+        let over = if self.is_busy { Over::TimedOut("shutting down", grace_period) } else { Over::Drained };
+        // Since when, if it is on; the limit; and what it means when that is over.
+        let limits = [
+            (reading(self.last_read), read_timeout, Over::TimedOut("the rest of a message", read_timeout)),
+            (reading(self.message_since), message_timeout, Over::TimedOut("a message", message_timeout)),
+            (self.budget_since, BUDGET_TIMEOUT, Over::Budget),
+            (self.write_since, write_timeout, Over::TimedOut("writing a reply", write_timeout)),
+            (idle, idle_timeout, Over::Idle),
+            (left_alone, LINGER_TIME, Over::Drained),
+            (self.draining_since, grace_period, over),
+        ];
+        let on = limits.into_iter().filter_map(|(since, after, over)| Some((later(since?, after), over)));
+        on.min_by_key(|(at, _)| *at).unwrap_or((later(self.last_call, Duration::MAX), Over::Idle))
     }
 }
 

@@ -115,11 +115,11 @@ fn a_length_over_the_limit_is_refused_before_allocating() {
     run(async || {
         const MAX: usize = 8 * 1024 * 1024;
         for len in [u32::MAX, MAX as u32 + 1] {
-            let io = Pieces::new([Vec::from(len.to_be_bytes()), b"what follows".to_vec()]);
-            let largest_buffer = Arc::clone(&io.largest_buffer);
+            let pieces = Pieces::new([Vec::from(len.to_be_bytes()), b"what follows".to_vec()]);
+            let (io, seen) = Watched::new(pieces);
             let read = within("a refusal", FrameReader::new(io).read(MAX)).await;
             assert!(is_too_large(read, len as usize, MAX), "a length of {len} must be refused");
-            let largest = largest_buffer.load(SeqCst);
+            let largest = seen.largest_buffer.load(SeqCst);
             assert!(largest < 1024 * 1024, "{largest} bytes were allocated for a frame that is refused");
         }
         let payload = vec![7; MAX];

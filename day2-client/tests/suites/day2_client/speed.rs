@@ -19,19 +19,19 @@ use super::*;
 fn the_replies_to_a_batch_leave_in_one_write() {
     run(async || {
         let (client, io) = duplex(64 * 1024);
-        let (io, writes) = CountWrites::new(io);
+        let (io, seen) = Watched::new(io);
         let server = Server::new(arith());
         tokio::spawn(async move { server.serve_connection(io).await });
         let mut peer = Peer { io: client };
         peer.handshake_json().await;
-        let before = writes.load(SeqCst);
+        let before = seen.writes.load(SeqCst);
         let batch: Vec<u8> =
             (1..=50).flat_map(|seq| call("Arith.sum", seq, json!({"num1": seq, "num2": 1}))).collect();
         peer.send(&batch).await;
         for seq in 1..=50 {
             assert_eq!(peer.read_message().await.value(), seq + 1);
         }
-        let writes = writes.load(SeqCst) - before;
+        let writes = seen.writes.load(SeqCst) - before;
         assert!(writes <= 3, "{writes} writes for 50 replies");
     });
 }
@@ -83,7 +83,7 @@ fn a_handler_that_is_ready_at_once_needs_no_task() {
 fn requests_that_are_made_together_leave_in_few_writes() {
     async fn count_writes() {
         let (io, other_end) = duplex(1 << 20);
-        let (io, writes) = CountWrites::new(io);
+        let (io, seen) = Watched::new(io);
         let (client, mut peer) = connected(io, other_end, &json_only(), json!({})).await;
         let mut tasks = JoinSet::new();
         for argument in 0..500 {
@@ -97,13 +97,13 @@ fn requests_that_are_made_together_leave_in_few_writes() {
             });
         }
         for round in 1..=2 {
-            let before = writes.load(SeqCst);
+            let before = seen.writes.load(SeqCst);
             let mut replies = Vec::new();
             for _ in 0..500 {
                 let call = next_call(&mut peer).await;
                 replies.extend(reply(call.seq(), call.value()));
             }
-            let writes = writes.load(SeqCst) - before;
+            let writes = seen.writes.load(SeqCst) - before;
             assert!(writes <= 50, "round {round}: {writes} writes for 500 calls that were made together");
             peer.send(&replies).await;
         }

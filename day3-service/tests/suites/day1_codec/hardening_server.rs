@@ -18,7 +18,7 @@ fn an_exchange_of_one_byte_at_a_time() {
     run(async || {
         let (client, io) = duplex(1);
         let server = Server::new(arith());
-        tokio::spawn(async move { server.serve_connection(OneByte(io)).await });
+        tokio::spawn(async move { server.serve_connection(Watched::one_byte(io)).await });
         let mut peer = Peer { io: client };
         peer.handshake_json().await;
         for seq in 1..=3 {
@@ -390,55 +390,6 @@ fn connections_that_have_ended_leave_nothing_behind() {
     });
 }
 
-/// A connection that is idle after a burst of calls gives the memory of the burst back.
-///
-/// Buffers and tables grow to the largest burst. 5,000 idle connections once held 250 KiB each.
-///
-/// Hint: what is empty and large can be replaced, or told to shrink.
-#[test]
-#[cfg(target_os = "linux")] // it asks the system how much memory the process has
-fn an_idle_connection_gives_the_memory_of_a_burst_back() {
-    alone(module_path!(), "an_idle_connection_gives_the_memory_of_a_burst_back", || {
-        run(async || {
-            const CALLS: u64 = 1000;
-            const PEERS: usize = 80;
-            let all_in_flight = Arc::new(Barrier::new(CALLS as usize));
-            let server = Server::new(move |request: Request| {
-                let all_in_flight = Arc::clone(&all_in_flight);
-                async move {
-                    all_in_flight.wait().await;
-                    Ok(request.reply(&"x".repeat(200))?)
-                }
-            });
-            let burst: Vec<u8> = (1..=CALLS).flat_map(|seq| call("Burst.call", seq, json!(null))).collect();
-            let mut idle = Vec::new();
-            let mut before = 0;
-            for number in 0..PEERS {
-                if number == 20 {
-                    before = resident_kib(); // by now everything that is shared has its size
-                }
-                let (client, io) = duplex(1024);
-                let server = server.clone();
-                tokio::spawn(async move { server.serve_connection(io).await });
-                let mut peer = Peer { io: client };
-                peer.handshake_json().await;
-                let (mut read, mut write) = tokio::io::split(peer.io);
-                let replies = async {
-                    let mut replies = FrameReader::new(&mut read);
-                    for _ in 0..2 * CALLS {
-                        replies.read(1000).await.unwrap();
-                    }
-                };
-                let both = async { tokio::join!(replies, write.write_all(&burst)) };
-                within("a reply to each call", both).await.1.unwrap();
-                idle.push((read, write));
-            }
-            let kept = resident_kib().saturating_sub(before) / (PEERS - 20);
-            assert!(kept < 32, "an idle connection holds {kept} KiB");
-        });
-    });
-}
-
 /// Whatever a peer sends, `serve_connection` comes to an end without a panic, allocates no more than a body
 /// may have, and everything it says is whole frames.
 ///
@@ -471,7 +422,7 @@ fn no_bytes_make_a_connection_panic() {
         let server = server.clone();
         run(async move || {
             let (mut client, io) = duplex(64 * 1024);
-            let (io, largest_buffer) = Watched::new(io);
+            let (io, seen) = Watched::new(io);
             let served = tokio::spawn(async move { server.serve_connection(io).await.is_ok() });
             within("everything sent", client.write_all(&[hello, pieces.concat()].concat())).await.unwrap();
             within("the end sent", client.shutdown()).await.unwrap();
@@ -481,7 +432,7 @@ fn no_bytes_make_a_connection_panic() {
 
             while LengthDelimitedCodec::new().decode(&mut said).unwrap().is_some() {}
             assert!(said.is_empty(), "not a whole frame: {said:?}");
-            let largest = largest_buffer.load(SeqCst);
+            let largest = seen.largest_buffer.load(SeqCst);
             assert!(largest <= MAX + 16 * 1024, "{largest} bytes were allocated");
         });
     });

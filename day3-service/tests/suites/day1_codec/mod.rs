@@ -46,7 +46,7 @@ use tokio::sync::{Barrier, Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
-use crate::support::io::{CountReads, CountWrites, Flood, OneByte, Pieces, Script, Watched};
+use crate::support::io::{Flood, Pieces, Script, Watched};
 use crate::support::peer::{Peer, call, call_with, client_hello, client_hello_with, frame, goaway, reply};
 use crate::support::{
     OnDrop, Sum, alive_tasks, allocated_kib, alone, arith, eventually, expect_bytes, poll_once, resident_kib,

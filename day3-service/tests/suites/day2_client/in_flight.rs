@@ -2,7 +2,7 @@
 //!
 //! Write `Options` in `src/client/options.rs` and `Client::handshake` in `src/client/mod.rs`, then `Client::start`
 //! with `encode_call` in `src/wire/message.rs`, then the table in `src/client/in_flight.rs`: `next_seq`, `insert`,
-//! `len` and `remove`, and the `Drop` of `Waiting`. The task that moves the bytes comes in the next stage: nothing
+//! `len` and `remove`, and the `Drop` of `PendingCall`. The task that moves the bytes comes in the next stage: nothing
 //! is sent here.
 //!
 //! Chapter: The wire

@@ -44,20 +44,21 @@ use day3_service::{
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::TcpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tokio::task::JoinSet;
 
 use crate::support::client::{
     answer, begin, begin_big, begin_many, check_it_works, connect, connected, disconnected, expect_end,
     expect_goaway, json_only, narrow_pair, next_call, not_sent, pair, pair_with, sum, tcp_pair, waits,
 };
-use crate::support::io::{CountWrites, OneByte};
+use crate::support::io::{Pieces, Watched};
 use crate::support::peer::{
     Peer, call, frame, goaway, reply, reply_error, reply_refused, server_hello, server_refusal,
 };
 use crate::support::sink::Sink;
 use crate::support::{
-    Sum, alive_tasks, alone, arith, eventually, poll_once, run, run_threads, serve_in_memory, start, within,
+    Sum, alive_tasks, alone, arith, eventually, poll_once, resident_kib, run, run_threads, serve_in_memory,
+    start, within,
 };
 
 /// An error as a server sends it, with this mark.

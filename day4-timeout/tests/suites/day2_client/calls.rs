@@ -2,8 +2,7 @@
 //!
 //! Write the task in `src/client/connection.rs`: `run`, `write_requests`, `read_replies` and `take_replies`; what it
 //! asks of the table in `src/client/in_flight.rs`: `has_unsent`, `take_requests` and `complete`; and then what
-//! the caller awaits: `Waiting::poll`, `PendingCall::poll`, `Client::call`, `Client::with_metadata` and
-//! `Client::with_metadata_map`.
+//! the caller awaits: `PendingCall::poll`, `Client::call`, `Client::with_metadata` and `Client::with_metadata_map`.
 //! `FrameWriter::queue_encoded` puts a request into the write buffer.
 //!
 //! Chapter: The wire

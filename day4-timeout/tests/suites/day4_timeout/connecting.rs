@@ -1,6 +1,9 @@
-//! Connecting: one limit for the TCP connection and the handshake.
+//! Connecting: one limit for the TCP connection and the handshake, and the server's own for the handshake.
 //!
-//! Change `Client::connect` in `src/client/mod.rs`.
+//! Change `Client::connect` in `src/client/mod.rs`. On the server's side write `src/server/settings.rs`,
+//! `Server::handshake_timeout` in `src/server/mod.rs`, `refuse` in `src/wire/handshake.rs`, `discard` in
+//! `src/wire/frame.rs` and `linger` in `src/wire/linger.rs`. Change `serve` in `src/server/connection.rs`, as far as the
+//! handshake goes.
 //!
 //! Chapter: Limits; What goes wrong without it
 
@@ -98,5 +101,39 @@ fn dials_that_are_given_up_leave_nothing_behind() {
             within("the end of the stream", io.read_to_end(&mut Vec::new())).await.unwrap();
         }
         eventually("the end of all tasks of the dials", || alive_tasks() == before).await;
+    });
+}
+
+/// A peer that does not finish its handshake in time reads an error, and is dropped: one that says nothing, and one
+/// that sends a byte now and then.
+///
+/// Connections that cost a peer nothing are held by the thousand. A limit for each read is never reached by the second.
+///
+/// Hint: one `limit` around the handshake, and then `refuse`.
+#[test]
+fn a_peer_that_does_not_shake_hands_is_dropped() {
+    run_paused(async || {
+        for drips in [false, true] {
+            let (handler, _probe) = probe();
+            let server = Server::new(handler).handshake_timeout(2 * SECOND);
+            let (io, other_end) = duplex(1024);
+            let served = tokio::spawn(async move { server.serve_connection(other_end).await });
+            let (read, mut write) = tokio::io::split(io);
+            let since = Instant::now();
+            let _dripping = tokio::spawn(async move {
+                for byte in client_hello(&["application/json"]) {
+                    sleep(millis(400)).await;
+                    if drips && write.write_u8(byte).await.is_err() {
+                        break; // the server has closed the stream
+                    }
+                }
+            });
+            let mut peer = Peer { io: tokio::io::join(read, tokio::io::sink()) };
+            let answer = peer.read_json().await;
+            assert_took(since, 2 * SECOND);
+            assert!(answer["error"].is_string(), "{answer}");
+            peer.expect_end().await;
+            assert_timeout(within("the end of the connection", served).await.unwrap(), 2 * SECOND);
+        }
     });
 }

@@ -11,16 +11,16 @@ use day4_timeout::{
     BUDGET_TIMEOUT, Client, DEFAULT_CALL_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, DEFAULT_GRACE_PERIOD,
     DEFAULT_HANDLE_TIMEOUT, DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_REQUEST_BYTES,
     DEFAULT_MESSAGE_TIMEOUT, DEFAULT_PING_INTERVAL, DEFAULT_PING_TIMEOUT, DEFAULT_READ_TIMEOUT,
-    DEFAULT_WRITE_TIMEOUT, LARGE_BODY_LEN, Options, Server,
+    DEFAULT_WRITE_TIMEOUT, Error, LARGE_BODY_LEN, Options, Server,
 };
 use serde_json::json;
 use tokio::io::duplex;
 use tokio::time::sleep;
 
-use crate::support::client::{begin, check_it_works, json_only, next_call, pair_with};
+use crate::support::client::{begin, begin_big, check_it_works, connected, json_only, next_call, pair_with};
 use crate::support::peer::call;
-use crate::support::slow::{
-    Network, SECOND, call_header, millis, peer_of, probe, serve_until, settle, takes, timed_out,
+use crate::support::timeouts::{
+    Connector, SECOND, call_header, millis, peer_of, probe, serve_until, settle, takes, timed_out,
 };
 use crate::support::{run_paused, serve_in_memory, within};
 
@@ -47,7 +47,7 @@ fn the_defaults_are_as_documented() {
     assert_eq!(LARGE_BODY_LEN, 64 * 1024);
 }
 
-/// A client that asks for nothing has 10 s to connect, and 30 s for a call.
+/// A client that asks for nothing has 10 s to connect, 30 s for a call, and 10 s for each step of a write.
 ///
 /// A default that is not in force is no limit. All of `Duration::MAX` passed the tests of our first edition.
 ///
@@ -63,10 +63,17 @@ fn the_limits_of_a_client_are_in_force_by_default() {
         let pending = begin(&client, 1).await;
         next_call(&mut peer).await;
         assert_eq!(timed_out(takes(30 * SECOND, "the end of the call", pending).await), 30 * SECOND);
+
+        let patient = json_only().ping_interval(Duration::MAX).call_timeout(Duration::MAX);
+        let (io, other_end) = duplex(64);
+        let (client, _reads_nothing) = connected(io, other_end, &patient, json!({})).await;
+        let _large = begin_big(&client).await;
+        let reason = takes(10 * SECOND, "the end of the connection", client.closed()).await;
+        assert!(matches!(*reason, Error::Timeout { after, .. } if after == 10 * SECOND), "{reason:?}");
     });
 }
 
-/// A handler has 60 s by default, and the calls in flight at a shutdown have 10 s.
+/// A handler has 60 s by default, a step of a write 10 s, and the calls in flight at a shutdown 10 s.
 ///
 /// Most servers never set a limit of their own, so these are the ones that hold.
 ///
@@ -80,11 +87,15 @@ fn the_limits_of_a_server_are_in_force_by_default() {
         assert_eq!(probe.started().await, 1);
         let reply = takes(60 * SECOND, "the end of the handler", peer.read_message()).await;
         assert_eq!(reply.code(), "deadline_exceeded");
+        assert_eq!(probe.stopped().await, 1);
+        let hang_and_big = [call("Test.hang", 2, json!(null)), call("Test.big", 3, json!(100_000))].concat();
+        peer.send(&hang_and_big).await;
+        takes(10 * SECOND, "the end of a client that does not read", probe.stopped()).await;
 
         let (handler, mut probe) = self::probe();
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let (stop, serving) = serve_until(Server::new(handler), listener);
-        let mut peer = network.connect(1024);
+        let mut peer = connector.open(1024);
         peer.handshake_json().await;
         peer.send(&call("Test.hang", 1, json!(null))).await;
         assert_eq!(probe.started().await, 1);
@@ -103,7 +114,7 @@ fn the_budget_is_in_force_by_default() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let server = Server::new(handler);
-        let announced = [call_header("Test.now", 1), (8_u32 << 20).to_be_bytes().to_vec()].concat();
+        let announced = [call_header("Test.echo", 1), (8_u32 << 20).to_be_bytes().to_vec()].concat();
         let mut peers = Vec::new();
         for _ in 0..31 {
             let (mut peer, _served) = peer_of(&server, 1024).await;
@@ -154,16 +165,16 @@ fn the_largest_settings_do_no_harm() {
                 .ping_timeout(longest)
                 .max_body_len(usize::MAX)
                 .max_in_flight(usize::MAX);
-            let (network, listener) = Network::new();
+            let (connector, listener) = Connector::new();
             let (stop, serving) = serve_until(server, listener);
-            let io = network.connect(64 * 1024).io;
+            let io = connector.open(64 * 1024).io;
             let client = within("the handshake", Client::handshake(io, &options)).await.unwrap();
             sleep(1000 * SECOND).await;
             within("a reply", client.call::<_, u64>("Test.later", &10_u64)).await.unwrap();
             let patient = client.with_timeout(longest);
             within("a large reply", patient.call::<_, String>("Test.big", &1_000_000_u64)).await.unwrap();
             let large = "x".repeat(1_000_000);
-            let back = within("a large call", patient.call::<_, String>("Test.now", &large)).await.unwrap();
+            let back = within("a large call", patient.call::<_, String>("Test.echo", &large)).await.unwrap();
             assert!(back == large);
             stop.send(()).unwrap();
             within("the end of the server", serving).await.unwrap().unwrap();
@@ -196,11 +207,11 @@ fn the_smallest_settings_do_no_harm() {
             .message_timeout(Duration::ZERO)
             .grace_period(Duration::ZERO)
             .max_request_bytes(0);
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let (stop, serving) = serve_until(server, listener);
-        let mut peer = network.connect(64 * 1024);
+        let mut peer = connector.open(64 * 1024);
         peer.handshake_json().await;
-        peer.send(&call("Test.now", 1, json!("ready at once"))).await;
+        peer.send(&call("Test.echo", 1, json!("ready at once"))).await;
         assert_eq!(peer.read_message().await.value(), "ready at once");
         peer.send(&call("Test.hang", 2, json!(null))).await;
         assert_eq!(peer.read_message().await.code(), "deadline_exceeded");
@@ -210,13 +221,13 @@ fn the_smallest_settings_do_no_harm() {
 
         let (handler, _probe) = self::probe();
         let server = Server::new(handler).max_connections(0).max_in_flight(0).max_body_len(0);
-        let (_network, listener) = Network::new();
+        let (_connector, listener) = Connector::new();
         let (stop, serving) = serve_until(server.clone(), listener);
         settle().await;
         stop.send(()).unwrap();
         within("the end of the server", serving).await.unwrap().unwrap();
         let (mut peer, _served) = peer_of(&server, 1024).await;
-        peer.send(&[call_header("Test.now", 1), vec![0; 4]].concat()).await;
+        peer.send(&[call_header("Test.echo", 1), vec![0; 4]].concat()).await;
         assert!(peer.read_message().await.is_refused());
     });
 }
@@ -236,7 +247,7 @@ fn numbers_of_a_peer_do_no_harm() {
             let server = Server::new(handler).handle_timeout(Duration::MAX);
             let (mut peer, _served) = serve_in_memory(server);
             peer.handshake_json_with(json!({"handle_timeout_ms": after, "max_body_len": max})).await;
-            peer.send(&call("Test.now", 1, json!(10))).await;
+            peer.send(&call("Test.echo", 1, json!(10))).await;
             let reply = peer.read_message().await;
             assert_eq!(reply.header["reply"]["error"].is_null(), max > 2, "{reply:?}");
             peer.send(&call("Test.later", 2, json!(20))).await;

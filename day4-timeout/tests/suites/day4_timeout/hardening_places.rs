@@ -15,7 +15,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::support::peer::{Peer, call};
-use crate::support::slow::{cancel, peer_of, probe, settle};
+use crate::support::timeouts::{cancel, peer_of, probe, settle};
 use crate::support::{eventually, run, run_paused, serve_in_memory, within};
 
 /// A handler that leaves its work to a thread, as `Handler` recommends: the job holds the request, and ends
@@ -34,7 +34,7 @@ fn jobs(max_in_flight: usize) -> (Server, Jobs) {
         let (alive, opened) = (Arc::clone(&counted), opened.clone());
         async move {
             let reply = request.reply(&request.seq())?;
-            if request.service_method() == "Test.now" {
+            if request.service_method() == "Test.echo" {
                 return Ok(reply);
             }
             alive.fetch_add(1, SeqCst);
@@ -55,7 +55,7 @@ fn jobs(max_in_flight: usize) -> (Server, Jobs) {
 /// Checks that a call is served soon: the thread drops its request a moment after the job says that it ends.
 async fn expect_a_place(peer: &mut Peer<DuplexStream>, first_seq: u64) {
     for seq in first_seq.. {
-        peer.send(&call("Test.now", seq, json!(null))).await;
+        peer.send(&call("Test.echo", seq, json!(null))).await;
         if peer.read_message().await.body.is_some() {
             return;
         }
@@ -112,7 +112,7 @@ fn a_job_that_outlives_its_handlers_time_keeps_a_place() {
         peer.send(&call("Test.job", 1, json!(null))).await;
         let gate = within("the job starts", jobs.gates.recv()).await.unwrap();
         assert_eq!(peer.read_message().await.code(), "deadline_exceeded");
-        peer.send(&call("Test.now", 2, json!(null))).await;
+        peer.send(&call("Test.echo", 2, json!(null))).await;
         assert!(peer.read_message().await.is_refused());
         drop(gate);
         expect_a_place(&mut peer, 3).await;
@@ -143,11 +143,11 @@ fn calls_and_cancels_in_a_row_pile_up_nothing() {
             let cancels = eight.iter().flat_map(|seq| cancel(*seq)).collect::<Vec<_>>();
             peer.send(&[calls, cancels].concat()).await;
         }
-        peer.send(&call("Test.now", 9999, json!("the last"))).await;
+        peer.send(&call("Test.echo", 9999, json!("the last"))).await;
         let reply = peer.read_message().await;
         assert_eq!((reply.seq(), reply.header["reply"]["error"].is_null()), (9999, true), "{reply:?}");
-        eventually("all handlers have gone", || probe.alive.load(SeqCst) == 0).await;
-        let peak = probe.peak.load(SeqCst);
+        eventually("all handlers have gone", || probe.handlers.now() == 0).await;
+        let peak = probe.handlers.peak();
         assert!((1..=8).contains(&peak), "{peak} handlers were alive at once, and the limit is 8");
     });
 }
@@ -187,7 +187,7 @@ fn a_cancel_of_no_call_changes_nothing() {
     run_paused(async || {
         let (handler, mut probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler).max_in_flight(1), 1 << 16).await;
-        peer.send(&[cancel(7), call("Test.now", 1, json!(1)), cancel(1), cancel(1)].concat()).await;
+        peer.send(&[cancel(7), call("Test.echo", 1, json!(1)), cancel(1), cancel(1)].concat()).await;
         assert_eq!(peer.read_message().await.seq(), 1);
         peer.send(&[call("Test.hang", 2, json!(null)), cancel(2), cancel(2)].concat()).await;
         assert_eq!(probe.stopped().await, 2);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::client::json_only;
 use crate::support::peer::{call, client_hello, frame};
-use crate::support::slow::{
+use crate::support::timeouts::{
     SECOND, call_header, cancel, expect_goaway_after, peer_of, ping, probe, settle, takes, timed_out,
 };
 use crate::support::{run_paused, serve_in_memory, within};
@@ -28,8 +28,8 @@ use crate::support::{run_paused, serve_in_memory, within};
 /// is not.
 #[test]
 fn a_client_that_stops_inside_a_message_is_dropped() {
-    let whole = call("Test.now", 2, json!("the body"));
-    let header_len = call_header("Test.now", 2).len();
+    let whole = call("Test.echo", 2, json!("the body"));
+    let header_len = call_header("Test.echo", 2).len();
     let cuts = [1, 4, 20, header_len, header_len + 2, header_len + 4, whole.len() - 1];
     run_paused(async move || {
         for cut in cuts {
@@ -58,7 +58,7 @@ fn a_message_that_drips_has_one_limit_for_all_of_it() {
     run_paused(async || {
         let (handler, _probe) = probe();
         let (mut peer, served) = peer_of(&Server::new(handler), 1024).await;
-        let message = call("Test.now", 1, json!("the body"));
+        let message = call("Test.echo", 1, json!("the body"));
         let since = Instant::now();
         for byte in &message[..6] {
             peer.send(&[*byte]).await;
@@ -85,8 +85,9 @@ fn a_slow_but_steady_client_is_served() {
     run_paused(async || {
         let (handler, _probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler), 1024).await;
-        let all: Vec<u8> = (1..=10).flat_map(|seq| call("Test.now", seq, json!(seq))).collect();
-        let piece_len = all.len() / 10 / 5; // not a divisor of a message: most pieces hold parts of two
+        let all: Vec<u8> = (1..=10).flat_map(|seq| call("Test.echo", seq, json!(seq))).collect();
+        // Five of them are a little more than a message, so that many pieces hold parts of two.
+        let piece_len = call("Test.echo", 1, json!(1)).len() / 5 + 1;
         let since = Instant::now();
         for piece in all.chunks(piece_len) {
             peer.send(piece).await;
@@ -111,7 +112,7 @@ fn an_idle_client_is_told_to_go() {
             let (handler, _probe) = probe();
             let (mut peer, served) = peer_of(&Server::new(handler), 1024).await;
             sleep(200 * SECOND).await;
-            peer.send(&call("Test.now", 1, json!(1))).await;
+            peer.send(&call("Test.echo", 1, json!(1))).await;
             assert_eq!(peer.read_message().await.value(), 1);
             if pings {
                 sleep(100 * SECOND).await;
@@ -147,7 +148,7 @@ fn a_busy_connection_is_not_idle() {
         probe.gate.add_permits(1);
         assert_eq!(peer.read_message().await.value(), 1);
         sleep(299 * SECOND).await;
-        peer.send(&call("Test.now", 2, json!(2))).await;
+        peer.send(&call("Test.echo", 2, json!(2))).await;
         assert_eq!(peer.read_message().await.value(), 2, "it was idle for less than five minutes");
         expect_goaway_after(300 * SECOND, &mut peer).await;
     });
@@ -187,11 +188,11 @@ fn our_own_idle_client_learns_of_the_end() {
         let (handler, _probe) = probe();
         let (peer, _served) = serve_in_memory(Server::new(handler));
         let client = within("the handshake", Client::handshake(peer.io, &json_only())).await.unwrap();
-        within("a reply", client.call::<_, u32>("Test.now", &1)).await.unwrap();
+        within("a reply", client.call::<_, u32>("Test.echo", &1)).await.unwrap();
         let reason = takes(300 * SECOND, "the end of the connection", client.closed()).await;
         assert!(matches!(*reason, Error::Disconnected(_)), "{reason:?}");
         assert!(!client.is_available());
-        let late = within("the end of the call", client.call::<_, u32>("Test.now", &1)).await;
+        let late = within("the end of the call", client.call::<_, u32>("Test.echo", &1)).await;
         assert!(matches!(late, Err(Error::NotSent(_))), "{late:?}");
     });
 }

@@ -1,5 +1,6 @@
 //! Streams and listeners that behave badly, as real ones do.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -15,18 +16,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::peer::{call, client_hello};
 
-/// A stream that delivers exactly these pieces, and is not ready before each of them. It notes the largest
-/// buffer that it was given to fill: that is how much the reader had allocated.
+/// A stream that delivers exactly these pieces, and is not ready before each of them.
 pub struct Pieces {
     pieces: VecDeque<Bytes>,
     is_ready: bool,
-    pub largest_buffer: Arc<AtomicUsize>,
 }
 
 impl Pieces {
     pub fn new(pieces: impl IntoIterator<Item = impl Into<Bytes>>) -> Pieces {
         let pieces = pieces.into_iter().map(Into::into).filter(|piece: &Bytes| !piece.is_empty()).collect();
-        Pieces { pieces, is_ready: false, largest_buffer: Arc::default() }
+        Pieces { pieces, is_ready: false }
     }
 
     /// Cuts `bytes` into pieces of these sizes, again and again.
@@ -48,7 +47,6 @@ impl AsyncRead for Pieces {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
         self.is_ready = !self.is_ready;
         if self.is_ready {
             cx.waker().wake_by_ref();
@@ -64,16 +62,42 @@ impl AsyncRead for Pieces {
     }
 }
 
-/// Any stream; notes the largest buffer that it was given to fill.
+/// Any stream, and what a test wants to know of it.
 pub struct Watched<Io> {
     io: Io,
-    largest_buffer: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
+    /// The most that one read or one write moves, in bytes.
+    most: usize,
+    /// What is dropped with the stream.
+    _held: Box<dyn Any + Send>,
+}
+
+/// What a [`Watched`] stream has seen so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The reads that it has answered.
+    pub reads: AtomicUsize,
+    /// The writes that have reached it, however many buffers each of them had.
+    pub writes: AtomicUsize,
+    /// The largest buffer that it was given to fill: that is how much the reader had allocated.
+    pub largest_buffer: AtomicUsize,
 }
 
 impl<Io> Watched<Io> {
-    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
-        let largest_buffer = Arc::new(AtomicUsize::new(0));
-        (Watched { io, largest_buffer: Arc::clone(&largest_buffer) }, largest_buffer)
+    pub fn new(io: Io) -> (Watched<Io>, Arc<Seen>) {
+        let watched = Watched::holding(io, ());
+        let seen = Arc::clone(&watched.seen);
+        (watched, seen)
+    }
+
+    /// Moves one byte at a time: the worst that a network may do to a stream.
+    pub fn one_byte(io: Io) -> Watched<Io> {
+        Watched { most: 1, ..Watched::holding(io, ()) }
+    }
+
+    /// Drops `held` when it is dropped itself.
+    pub fn holding(io: Io, held: impl Send + 'static) -> Watched<Io> {
+        Watched { io, seen: Arc::default(), most: usize::MAX, _held: Box::new(held) }
     }
 }
 
@@ -83,108 +107,25 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        self.seen.largest_buffer.fetch_max(buf.remaining(), Ordering::SeqCst);
+        if self.most < buf.remaining() {
+            let mut few = vec![0; self.most];
+            let mut few = ReadBuf::new(&mut few);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut few))?;
+            buf.put_slice(few.filled());
+        } else {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        }
+        self.seen.reads.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Reads and writes one byte at a time: the worst that a network may do to a stream.
-pub struct OneByte<Io>(pub Io);
-
-impl<Io: AsyncRead + Unpin> AsyncRead for OneByte<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut byte = [0];
-        let mut one = ReadBuf::new(&mut byte);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut one))?;
-        buf.put_slice(one.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for OneByte<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(1)])
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-/// Counts the reads that the stream answers.
-pub struct CountReads<Io> {
-    io: Io,
-    reads: Arc<AtomicUsize>,
-}
-
-impl<Io> CountReads<Io> {
-    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
-        let reads = Arc::new(AtomicUsize::new(0));
-        (CountReads { io, reads: Arc::clone(&reads) }, reads)
-    }
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for CountReads<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Counts the writes that reach the stream, however many buffers each of them has.
-pub struct CountWrites<Io> {
-    pub io: Io,
-    pub writes: Arc<AtomicUsize>,
-}
-
-impl<Io> CountWrites<Io> {
-    pub fn new(io: Io) -> (Self, Arc<AtomicUsize>) {
-        let writes = Arc::new(AtomicUsize::new(0));
-        (CountWrites { io, writes: Arc::clone(&writes) }, writes)
-    }
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for CountWrites<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for CountWrites<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.writes.fetch_add(1, Ordering::SeqCst);
+        let few = &buf[..buf.len().min(self.most)];
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, few))?;
+        self.seen.writes.fetch_add(1, Ordering::SeqCst);
         Poll::Ready(Ok(written))
     }
 
@@ -194,12 +135,12 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for CountWrites<Io> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.seen.writes.fetch_add(1, Ordering::SeqCst);
         Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.is_write_vectored() && self.most == usize::MAX
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

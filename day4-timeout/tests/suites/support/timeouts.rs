@@ -1,23 +1,24 @@
-//! What the suites from day 4 on share: handlers that a test can watch, and connections that are counted.
+//! What the suites from day 4 on share: time on a paused clock, handlers that a test can watch, and connections that
+//! are counted.
 
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use day4_timeout::{Client, Error, Handler, Listener, Options, Request, Server};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::io::Watched;
 use super::peer::{Peer, frame};
-use super::{within, within_at};
+use super::{Caller, within, within_at};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,9 +36,50 @@ pub fn assert_took(since: Instant, expected: Duration) {
 /// Checks that `result` is an `Error::Timeout` that names this limit.
 #[track_caller]
 pub fn assert_timeout<T: Debug>(result: Result<T, Error>, limit: Duration) {
+    assert_eq!(timed_out(result), limit, "the error names the limit");
+}
+
+/// The limit in an `Error::Timeout`, which `result` must be.
+#[track_caller]
+pub fn timed_out<T: Debug>(result: Result<T, Error>) -> Duration {
     match result {
-        Err(Error::Timeout { after, .. }) => assert_eq!(after, limit, "the error names the limit"),
+        Err(Error::Timeout { after, .. }) => after,
         other => panic!("expected Error::Timeout, got {other:?}"),
+    }
+}
+
+/// Waits for `future`, and checks that it takes this time on the paused clock: no more, and no less. It is polled in
+/// the last second only, so that the deadlines in it have no say.
+#[track_caller]
+pub fn takes<T>(time: Duration, what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    takes_at(Location::caller(), time, what, future)
+}
+
+async fn takes_at<T>(caller: Caller, time: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    let slack = millis(100);
+    let since = Instant::now();
+    sleep(time.saturating_sub(SECOND)).await;
+    let Ok(value) = timeout(time.min(SECOND) + slack, future).await else {
+        panic!("never happened, and {time:?} are over: {what} (awaited at {caller})");
+    };
+    let took = since.elapsed();
+    assert!(took + slack >= time, "{what}: after {took:?} already, not {time:?} (awaited at {caller})");
+    value
+}
+
+/// Waits for the goaway after this time, and then for the end of the stream, which may take a moment more. Returns the
+/// reason.
+#[track_caller]
+pub fn expect_goaway_after<Io: AsyncRead + AsyncWrite + Unpin>(
+    time: Duration,
+    peer: &mut Peer<Io>,
+) -> impl Future<Output = String> {
+    let caller = Location::caller();
+    async move {
+        let goaway = takes_at(caller, time, "a goaway", peer.read_message_at(caller)).await;
+        let more = peer.try_read_frame_at(caller).await;
+        assert!(more.is_none(), "a goaway is the last message, but then came {more:?} (awaited at {caller})");
+        goaway.reason().to_owned()
     }
 }
 
@@ -102,6 +144,11 @@ impl Probe {
         async move { started.await.unwrap() }
     }
 
+    /// Whether no handler has started since the last look.
+    pub fn is_quiet(&mut self) -> bool {
+        self.started.try_recv().is_err()
+    }
+
     /// Waits for the next drop guard of a handler to fire, and returns its `seq`.
     #[track_caller]
     pub fn stopped(&mut self) -> impl Future<Output = u64> {
@@ -122,10 +169,10 @@ impl Drop for Guard {
     }
 }
 
-/// A handler with these methods. All but the first two tell when they start and when they are dropped. Each of
-/// them returns its `seq`, but for `Test.big`.
+/// A handler with these methods. All but the first three tell when they start and when they are dropped. What is not
+/// said to return something else returns its `seq`.
 ///
-/// * `Test.now` answers at once; `Test.big` too, with a text of so many bytes.
+/// * `Test.now` answers at once; `Test.echo` too, with its argument, and `Test.big` with a text of so many bytes.
 /// * `Test.hang` never answers; `Test.gate` answers when the test lets it, `Test.later` after so many
 ///   milliseconds, `Test.shutdown` when the server shuts down.
 pub fn probe() -> (impl Handler, Probe) {
@@ -141,6 +188,7 @@ pub fn probe() -> (impl Handler, Probe) {
             let seq = request.seq();
             match request.service_method() {
                 "Test.now" => return Ok(request.reply(&seq)?),
+                "Test.echo" => return Ok(request.reply(&request.decode::<serde_json::Value>()?)?),
                 "Test.big" => return Ok(request.reply(&"x".repeat(request.decode()?))?),
                 _ => {}
             }
@@ -159,9 +207,24 @@ pub fn probe() -> (impl Handler, Probe) {
     (handler, probe)
 }
 
+/// The header of a call alone: the body is still to come.
+pub fn call_header(service_method: &str, seq: u64) -> Vec<u8> {
+    frame(json!({"call": {"service_method": service_method, "seq": seq, "metadata": {}}}).to_string())
+}
+
 /// A cancel in JSON.
 pub fn cancel(seq: u64) -> Vec<u8> {
     frame(json!({"cancel": {"seq": seq}}).to_string())
+}
+
+/// A ping in JSON.
+pub fn ping() -> Vec<u8> {
+    frame(json!({"ping": {}}).to_string())
+}
+
+/// A pong in JSON.
+pub fn pong() -> Vec<u8> {
+    frame(json!({"pong": {}}).to_string())
 }
 
 /// Serves one stream in memory, which holds `size` bytes each way, after the handshake with the raw client.
@@ -173,7 +236,7 @@ pub fn peer_of(
     let (io, other_end) = duplex(size);
     let server = server.clone();
     let served = tokio::spawn(async move { server.serve_connection(other_end).await });
-    let caller = std::panic::Location::caller();
+    let caller = Location::caller();
     async move {
         let mut peer = Peer { io };
         within_at(caller, "the handshake", peer.handshake_json()).await;
@@ -189,36 +252,6 @@ pub async fn client_of(server: &Server, options: &Options) -> Client {
     within("the handshake", Client::handshake(io, options)).await.unwrap()
 }
 
-/// Any stream; a gauge counts how many are open.
-pub struct Counted<Io> {
-    io: Io,
-    _open: GaugeGuard,
-}
-
-impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 /// A listener in memory: connections wait in its queue until they are accepted.
 pub struct InMemory {
     queue: mpsc::UnboundedReceiver<DuplexStream>,
@@ -226,11 +259,11 @@ pub struct InMemory {
 }
 
 impl Listener for InMemory {
-    type Io = Counted<DuplexStream>;
+    type Io = Watched<DuplexStream>;
 
     async fn accept(&mut self) -> io::Result<(Self::Io, Option<SocketAddr>)> {
         match self.queue.recv().await {
-            Some(io) => Ok((Counted { io, _open: self.at_server.guard() }, None)),
+            Some(io) => Ok((Watched::holding(io, self.at_server.guard()), None)),
             None => std::future::pending().await,
         }
     }
@@ -256,16 +289,21 @@ impl Connector {
 
     /// A stream to the server, which holds 64 KiB each way.
     pub fn connect(&self) -> DuplexStream {
-        let (io, other_end) = duplex(64 * 1024);
+        self.open(64 * 1024).io
+    }
+
+    /// A raw client before the handshake, over a stream that holds `size` bytes each way.
+    pub fn open(&self, size: usize) -> Peer<DuplexStream> {
+        let (io, other_end) = duplex(size);
         assert!(self.queue.send(other_end).is_ok(), "the listener has gone");
-        io
+        Peer { io }
     }
 
     /// A raw client, after the handshake.
     #[track_caller]
     pub fn peer(&self) -> impl Future<Output = Peer<DuplexStream>> + use<> {
         let mut peer = Peer { io: self.connect() };
-        let caller = std::panic::Location::caller();
+        let caller = Location::caller();
         async move {
             within_at(caller, "the handshake", peer.handshake_json()).await;
             peer
@@ -275,7 +313,7 @@ impl Connector {
     /// One of our clients.
     #[track_caller]
     pub fn client(&self, options: &Options) -> impl Future<Output = Client> + use<> {
-        let io = Counted { io: self.connect(), _open: self.at_clients.guard() };
+        let io = Watched::holding(self.connect(), self.at_clients.guard());
         let options = options.clone();
         let client = within("the handshake", async move { Client::handshake(io, &options).await });
         async move { client.await.unwrap() }

@@ -1,6 +1,7 @@
 //! Hardening, the client: hostile servers, broken streams, and callers that go away at the worst moment.
 //!
-//! Nothing new is to be written. Each of these breaks a client that passes everything before.
+//! Write what a client is told of a handler's error: `About::remote_error` and `as_remote` in
+//! `src/server/handler.rs`. Each of the others breaks a client that passes everything before.
 //!
 //! Chapter: Limits
 
@@ -29,7 +30,7 @@ fn bytes_right_behind_the_hello_are_not_lost() {
 
         // Everything one byte at a time, in both directions.
         let (io, other_end) = duplex(1);
-        let (client, mut peer) = connected(OneByte(io), other_end, &json_only(), json!({})).await;
+        let (client, mut peer) = connected(Watched::one_byte(io), other_end, &json_only(), json!({})).await;
         check_it_works(&client, &mut peer).await;
         check_it_works(&client, &mut peer).await;
     });
@@ -132,7 +133,7 @@ fn numbers_never_repeat() {
 fn the_frames_of_two_callers_never_mix() {
     run_threads(async || {
         let (io, other_end) = duplex(16);
-        let (client, mut peer) = connected(OneByte(io), other_end, &json_only(), json!({})).await;
+        let (client, mut peer) = connected(Watched::one_byte(io), other_end, &json_only(), json!({})).await;
         let mut tasks = JoinSet::new();
         for task in 0..60 {
             let client = client.clone();
@@ -413,5 +414,43 @@ fn a_server_of_another_protocol_is_known_by_what_it_began_with() {
         server.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         let client = within("the end of the handshake", Client::handshake(io, &Options::default())).await;
         assert!(matches!(&client, Err(Error::Handshake(text)) if text.contains("HTTP")), "{client:?}");
+    });
+}
+
+/// The text of an error travels as it is, and is displayed without the characters that control a terminal.
+///
+/// A peer chooses the text. `\x1b]0;owned\x07` changes the title of the window that shows it, and a line break forges a
+/// line of a log.
+///
+/// Hint: escape in `Display`, not on the wire: a program may want the text as it was.
+#[test]
+fn the_text_of_a_peer_is_displayed_without_control_characters() {
+    const TEXT: &str = "\x1b]0;owned\x07\r\n2026-01-01 all is well\u{9b}31m";
+    let remote = RemoteError::new(Code::new(TEXT), TEXT);
+    let errors = [
+        Error::Handshake(TEXT.to_owned()),
+        Error::Protocol(TEXT.to_owned()),
+        Error::Disconnected(TEXT.to_owned()),
+        Error::NotSent(TEXT.to_owned()),
+        Error::Remote(remote.clone()),
+        Error::Refused(remote.clone()),
+    ];
+    assert_eq!((remote.message(), remote.code().as_str()), (TEXT, TEXT), "the text itself");
+    let mut shown = vec![remote.to_string(), remote.code().to_string()];
+    shown.extend(errors.iter().map(ToString::to_string));
+    for shown in shown {
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert!(shown.contains("all is well"), "the rest is there: {shown:?}");
+    }
+    run(async || {
+        let server = Server::new(async |_| Err(RemoteError::new(Code::ABORTED, TEXT).into()));
+        let (mut peer, _served) = serve_in_memory(server);
+        peer.handshake_json().await;
+        peer.send(&call("Test.fail", 1, json!(null))).await;
+        let reply = peer.read_message().await;
+        assert_eq!(
+            reply.header["reply"]["error"]["message"], TEXT,
+            "on the wire it is as the handler wrote it"
+        );
     });
 }

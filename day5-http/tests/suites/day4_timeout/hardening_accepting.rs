@@ -4,7 +4,6 @@
 //!
 //! Chapter: Limits
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use day5_http::{DEFAULT_MAX_CONNECTIONS, Listener, Server};
 use serde_json::json;
-use tokio::io::DuplexStream;
 use tokio::time::sleep;
 
-use crate::support::client::{begin, connect, json_only, next_call, sum, tcp_pair};
+use crate::support::client::{begin, next_call, tcp_pair};
 use crate::support::peer::{Peer, call, client_hello, frame, reply};
-use crate::support::slow::{InMemory, Network, SECOND, millis, probe, serve_until, settle, takes};
+use crate::support::timeouts::{Connector, InMemory, SECOND, millis, probe, serve_until, settle, takes};
 use crate::support::{arith, eventually, run, run_paused, start, within};
 
 /// A listener whose accepts fail as long as the test likes.
@@ -29,16 +27,16 @@ struct Failing {
 }
 
 impl Failing {
-    fn new() -> (Network, Failing) {
-        let (network, streams) = Network::new();
-        (network, Failing { streams, fails: Arc::new(AtomicBool::new(true)), failures: Arc::default() })
+    fn new() -> (Connector, Failing) {
+        let (connector, streams) = Connector::new();
+        (connector, Failing { streams, fails: Arc::new(AtomicBool::new(true)), failures: Arc::default() })
     }
 }
 
 impl Listener for Failing {
-    type Io = DuplexStream;
+    type Io = <InMemory as Listener>::Io;
 
-    async fn accept(&mut self) -> io::Result<(DuplexStream, Option<SocketAddr>)> {
+    async fn accept(&mut self) -> io::Result<(Self::Io, Option<SocketAddr>)> {
         if self.fails.load(SeqCst) {
             self.failures.fetch_add(1, SeqCst);
             return Err(io::Error::other("too many open files"));
@@ -57,15 +55,15 @@ impl Listener for Failing {
 #[test]
 fn accepting_that_fails_is_tried_again_with_pauses() {
     run_paused(async || {
-        let (network, listener) = Failing::new();
+        let (connector, listener) = Failing::new();
         let (fails, failures) = (Arc::clone(&listener.fails), Arc::clone(&listener.failures));
         fails.store(false, SeqCst);
         let _server = tokio::spawn(async move { Server::new(arith()).serve(listener).await });
-        let mut first = network.connect(1024);
+        let mut first = connector.open(1024);
         first.handshake_json().await;
         for round in 0..2 {
             fails.store(true, SeqCst);
-            let mut next = network.connect(1024); // the accept that waits now succeeds, and those after it fail
+            let mut next = connector.open(1024); // the accept that waits now succeeds, and those after it fail
             next.handshake_json().await;
             let before = failures.load(SeqCst);
             sleep(millis(200)).await;
@@ -76,7 +74,7 @@ fn accepting_that_fails_is_tried_again_with_pauses() {
             assert!((20..=200).contains(&later), "round {round}: tried {later} times in a minute");
             first.expect_service().await;
 
-            let mut waiting = network.connect(1024);
+            let mut waiting = connector.open(1024);
             fails.store(false, SeqCst);
             waiting.handshake_json().await; // within some seconds
             waiting.expect_service().await;
@@ -92,64 +90,11 @@ fn accepting_that_fails_is_tried_again_with_pauses() {
 #[test]
 fn a_shutdown_does_not_wait_for_a_pause_of_the_accept_loop() {
     run_paused(async || {
-        let (_network, listener) = Failing::new();
+        let (_connector, listener) = Failing::new();
         let (stop, serving) = serve_until(Server::new(arith()), listener);
         sleep(millis(10_050)).await;
         stop.send(()).unwrap();
         takes(Duration::ZERO, "the end of the server", serving).await.unwrap().unwrap();
-    });
-}
-
-/// With as many connections as a server may have, it accepts no more; a place that gets free is used at once,
-/// by the one that has waited longest.
-///
-/// A server that accepts without a limit runs out of sockets and memory, and then serves no client at all. In
-/// the system's queue a newcomer costs nothing.
-///
-/// Hint: take a place first, and only then accept.
-#[test]
-fn one_connection_too_many_waits_for_a_place() {
-    run_paused(async || {
-        let (network, listener) = Network::new();
-        let server = Server::new(arith()).max_connections(2);
-        let _server = tokio::spawn(async move { server.serve(listener).await });
-        let mut served: VecDeque<_> = [network.connect(1024), network.connect(1024)].into();
-        for peer in &mut served {
-            peer.handshake_json().await;
-        }
-        let mut waiting = [network.connect(1024), network.connect(1024), network.connect(1024)];
-        for peer in &mut waiting {
-            peer.send(&client_hello(&["application/json"])).await;
-        }
-        sleep(30 * SECOND).await;
-        assert_eq!(network.accepted.load(SeqCst), 2);
-        for (accepted, mut next) in (3..).zip(waiting) {
-            served.pop_front(); // it leaves
-            assert_eq!(next.read_json().await["codec"], "application/json");
-            next.expect_service().await;
-            assert_eq!(network.accepted.load(SeqCst), accepted);
-            served.push_back(next);
-        }
-    });
-}
-
-/// Over TCP a newcomer waits in the system's queue, and is served in its turn.
-///
-/// To its client it looks like a slow server, and its own limit for connecting ends the wait.
-///
-/// Hint: nothing more to write.
-#[test]
-fn one_connection_too_many_waits_in_the_queue_of_the_system() {
-    run(async || {
-        let server = start(Server::new(arith()).max_connections(1)).await;
-        let first = connect(&server, &json_only()).await;
-        let addr = server.addr;
-        let second = tokio::spawn(async move { day5_http::Client::connect(addr, &json_only()).await });
-        assert_eq!(sum(&first, 1, 2).await, 3);
-        assert!(!second.is_finished());
-        first.close();
-        let second = within("a place for the second", second).await.unwrap().unwrap();
-        assert_eq!(sum(&second, 3, 4).await, 7);
     });
 }
 
@@ -161,12 +106,12 @@ fn one_connection_too_many_waits_in_the_queue_of_the_system() {
 #[test]
 fn silent_and_broken_connections_give_their_places_back() {
     run_paused(async || {
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let server = Server::new(arith()).max_connections(1);
         let _server = tokio::spawn(async move { server.serve(listener).await });
-        let _silent = network.connect(1024);
-        let mut broken = network.connect(1024);
-        let mut good = network.connect(1024);
+        let _silent = connector.open(1024);
+        let mut broken = connector.open(1024);
+        let mut good = connector.open(1024);
         broken.send(&[client_hello(&["application/json"]), frame("no header")].concat()).await;
         good.send(&client_hello(&["application/json"])).await;
         sleep(30 * SECOND).await;
@@ -184,45 +129,16 @@ fn silent_and_broken_connections_give_their_places_back() {
 fn a_server_has_a_limit_for_connections_by_default() {
     run_paused(async || {
         assert_eq!(DEFAULT_MAX_CONNECTIONS, 16 * 1024);
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let server = Server::new(arith()).handshake_timeout(Duration::MAX);
         let _server = tokio::spawn(async move { server.serve(listener).await });
-        let mut peers: Vec<_> = (0..DEFAULT_MAX_CONNECTIONS + 10).map(|_| network.connect(16)).collect();
+        let mut peers: Vec<_> = (0..DEFAULT_MAX_CONNECTIONS + 10).map(|_| connector.open(16)).collect();
         settle().await;
-        assert_eq!(network.accepted.load(SeqCst), DEFAULT_MAX_CONNECTIONS);
+        assert_eq!(connector.at_server.total(), DEFAULT_MAX_CONNECTIONS);
         peers.truncate(DEFAULT_MAX_CONNECTIONS + 5);
         peers.drain(..3);
         settle().await;
-        assert_eq!(network.accepted.load(SeqCst), DEFAULT_MAX_CONNECTIONS + 3);
-    });
-}
-
-/// A server that waits for a place obeys the shutdown: it ends as any other, and the newcomer is not left
-/// waiting.
-///
-/// The wait for a place comes first in the loop, and lasts as long as the server is full: hours.
-///
-/// Hint: one future for the place and the accept, beside the signal.
-#[test]
-fn a_full_server_obeys_the_shutdown() {
-    run_paused(async || {
-        let (handler, mut probe) = probe();
-        let (network, listener) = Network::new();
-        let (stop, serving) = serve_until(Server::new(handler).max_connections(1), listener);
-        let mut first = network.connect(1024);
-        first.handshake_json().await;
-        first.send(&call("Test.gate", 1, json!(null))).await;
-        assert_eq!(probe.started().await, 1);
-        let mut newcomer = network.connect(1024);
-        settle().await;
-        stop.send(()).unwrap();
-        let goaway = takes(Duration::ZERO, "the goaway", first.read_message()).await;
-        assert_eq!(goaway.kind(), "goaway");
-        newcomer.expect_end().await;
-        probe.gate.add_permits(1);
-        assert_eq!(first.read_message().await.value(), 1);
-        drop(first);
-        within("the end of the server", serving).await.unwrap().unwrap();
+        assert_eq!(connector.at_server.total(), DEFAULT_MAX_CONNECTIONS + 3);
     });
 }
 
@@ -273,6 +189,6 @@ fn small_messages_leave_at_once_on_both_sides() {
         let median_of_replies = median(times);
         assert!(median_of_calls < millis(20), "a second call takes {median_of_calls:?} to the server");
         assert!(median_of_replies < millis(20), "a second reply takes {median_of_replies:?} to the client");
-        eventually("all handlers have gone", || probe.alive.load(SeqCst) == 0).await;
+        eventually("all handlers have gone", || probe.handlers.now() == 0).await;
     });
 }

@@ -5,7 +5,6 @@
 //!
 //! Chapter: Limits
 
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::client::json_only;
 use crate::support::peer::{Peer, call};
-use crate::support::slow::{
+use crate::support::timeouts::{
     Probe, SECOND, call_header, cancel, millis, peer_of, probe, settle, takes, timed_out,
 };
 #[cfg(target_os = "linux")]
@@ -70,12 +69,12 @@ fn a_large_body_is_not_read_before_there_is_room() {
         let (mut second, _served) = peer_of(&server, 4096).await;
         let (mut third, _served) = peer_of(&server, 4096).await;
 
-        let bytes = [call("Test.now", 1, json!("small")), call("Test.gate", 2, body(MIB))].concat();
+        let bytes = [call("Test.echo", 1, json!("small")), call("Test.gate", 2, body(MIB))].concat();
         let sent = push(&mut second, &bytes).await;
         assert!(sent < 64 * 1024, "the server has read {sent} bytes of a call that has no room");
         assert_eq!(second.read_message().await.value(), "small");
         assert!(probe.is_quiet());
-        third.send(&call("Test.now", 3, json!("other"))).await;
+        third.send(&call("Test.echo", 3, json!("other"))).await;
         assert_eq!(third.read_message().await.value(), "other");
 
         probe.gate.add_permits(2);
@@ -162,9 +161,9 @@ fn a_small_body_needs_no_room() {
         let (server, mut probe) = small_server();
         let _first = take_all(&server, &mut probe, "Test.hang").await;
         let (mut peer, _served) = peer_of(&server, MIB).await;
-        peer.send(&call("Test.now", 1, body(LARGE_BODY_LEN))).await;
+        peer.send(&call("Test.echo", 1, body(LARGE_BODY_LEN))).await;
         assert_eq!(peer.read_message().await.value(), body(LARGE_BODY_LEN));
-        peer.send(&call("Test.now", 2, body(LARGE_BODY_LEN + 1))).await;
+        peer.send(&call("Test.echo", 2, body(LARGE_BODY_LEN + 1))).await;
         assert!(peer.read_message().await.is_refused());
     });
 }
@@ -192,14 +191,14 @@ fn a_call_that_waits_too_long_for_room_is_refused() {
             assert_eq!(refused.code(), "resource_exhausted");
             second.send(&bytes[sent..]).await;
         }
-        second.send(&call("Test.now", 4, json!("behind them"))).await;
+        second.send(&call("Test.echo", 4, json!("behind them"))).await;
         assert_eq!(second.read_message().await.value(), "behind them");
         probe.gate.add_permits(1);
         assert_eq!(second.read_message().await.value(), 1, "and a call before them");
         assert!(probe.is_quiet());
 
         drop(first);
-        eventually("the first handler is gone", || probe.alive.load(SeqCst) == 0).await;
+        eventually("the first handler is gone", || probe.handlers.now() == 0).await;
         let (mut third, _served) = peer_of(&server, 64 * 1024).await;
         third.send(&call("Test.hang", 5, body(MIB))).await;
         assert_eq!(probe.started().await, 5, "there is room again");
@@ -288,7 +287,7 @@ fn many_large_bodies_take_no_more_memory_than_there_is_room() {
             }
             for after in [SECOND, 5 * SECOND] {
                 sleep(after).await;
-                assert_eq!(probe.alive.load(SeqCst), 4, "so many have room");
+                assert_eq!(probe.handlers.now(), 4, "so many have room");
                 let taken = resident_kib().saturating_sub(before) / 1024;
                 assert!(taken < 100, "{taken} MiB for bodies, and the budget is 32 MiB");
             }

@@ -15,7 +15,7 @@ use crate::support::client::{
     not_sent, pair, pair_with,
 };
 use crate::support::peer::{Peer, RawMessage, call, reply};
-use crate::support::slow::{SECOND, call_header, cancel, peer_of, ping, pong, probe, settle, takes};
+use crate::support::timeouts::{SECOND, call_header, cancel, peer_of, ping, pong, probe, settle, takes};
 use crate::support::{run_paused, within};
 
 /// A client and its server in memory; the calls have all the time that they want.
@@ -172,7 +172,7 @@ fn the_server_answers_a_ping_in_its_turn() {
         peer.send(&call("Test.hang", 1, json!(null))).await;
         probe.started().await;
         let since = Instant::now();
-        let now = |seq| call("Test.now", seq, json!(seq));
+        let now = |seq| call("Test.echo", seq, json!(seq));
         peer.send(&[now(2), ping(), now(3), now(4), ping(), ping()].concat()).await;
         for expected in [Some(2), None, Some(3), Some(4), None, None] {
             let message = peer.read_message().await;
@@ -252,7 +252,7 @@ fn a_ping_behind_a_half_message_waits_for_the_rest() {
     run_paused(async || {
         let (handler, _probe) = probe();
         let (mut peer, _served) = peer_of(&Server::new(handler), 64 * 1024).await;
-        peer.send(&call_header("Test.now", 1)).await;
+        peer.send(&call_header("Test.echo", 1)).await;
         settle().await;
         let body = crate::support::peer::frame("7");
         peer.send(&[body, ping()].concat()).await;

@@ -16,7 +16,7 @@ use super::*;
 fn replies_that_are_ready_leave_in_one_write() {
     run(async || {
         let (client, io) = duplex(64 * 1024);
-        let (io, writes) = CountWrites::new(io);
+        let (io, seen) = Watched::new(io);
         let gate = Arc::new(Notify::new());
         let handler_gate = Arc::clone(&gate);
         let (started, mut has_started) = mpsc::unbounded_channel();
@@ -32,7 +32,7 @@ fn replies_that_are_ready_leave_in_one_write() {
         tokio::spawn(async move { server.serve_connection(io).await });
         let mut peer = Peer { io: client };
         peer.handshake_json().await;
-        let before = writes.load(SeqCst);
+        let before = seen.writes.load(SeqCst);
         for seq in 1..=50 {
             peer.send(&call("Gate.wait", seq, json!(null))).await;
             within("a handler that starts", has_started.recv()).await.unwrap();
@@ -41,7 +41,7 @@ fn replies_that_are_ready_leave_in_one_write() {
         for _ in 1..=50 {
             peer.read_message().await;
         }
-        let writes = writes.load(SeqCst) - before;
+        let writes = seen.writes.load(SeqCst) - before;
         assert!(writes <= 3, "{writes} writes for 50 replies that were ready at the same time");
     });
 }

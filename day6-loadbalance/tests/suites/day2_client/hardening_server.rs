@@ -1,4 +1,5 @@
-//! Hardening, the server: handlers that panic wherever they can, and clients that flood it.
+//! Hardening, the server: handlers that panic wherever they can, the errors of other servers, clients that flood it,
+//! and memory that is kept.
 //!
 //! Nothing new is to be written. Each of these breaks a server that passes everything before.
 //!
@@ -237,5 +238,124 @@ fn calls_that_were_read_together_are_all_answered_behind_an_end() {
         peer.expect_end().await;
         let ended = within("the end of the connection", served).await.unwrap();
         assert!(ended.is_ok(), "the client ended the stream between two messages, but: {ended:?}");
+    });
+}
+
+/// A handler that passes on another server's error with `?` passes on its code and its message, as they were written.
+/// That the other server refused the call is not passed on.
+///
+/// `Display` escapes the message, and the escapes would travel. A client behind two such servers reads `\\n` where the
+/// error had a new line.
+///
+/// Hint: look for a `RemoteError` in the error before you ask for its text.
+#[test]
+fn a_handler_passes_on_the_error_of_another_server() {
+    run(async || {
+        const TEXT: &str = "line 1:\n\texpected a number";
+        let (client, mut other) = pair().await;
+        let (mut peer, _served) = serve_in_memory(Server::new(move |request: Request| {
+            let client = client.clone();
+            async move {
+                let number: u32 = client.call("Other.number", &1).await?;
+                Ok(request.reply(&number)?)
+            }
+        }));
+        peer.handshake_json().await;
+        for (seq, answer) in (1..).zip([reply_error, reply_refused]) {
+            peer.send(&call("Test.pass_on", seq, json!(null))).await;
+            let asked = next_call(&mut other).await;
+            other.send(&answer(asked.seq(), "data_loss", TEXT)).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.code(), reply.message(), reply.is_refused()), ("data_loss", TEXT, false));
+        }
+    });
+}
+
+/// When a large frame has been read or written and dropped, its memory goes with it, and what arrived behind it
+/// stays.
+///
+/// A buffer grows to its largest frame. If it is kept, ten thousand idle connections that have once sent a
+/// megabyte hold ten gigabytes.
+///
+/// Hint: a part of a `BytesMut` keeps all of it. What is left behind a large frame can move to a new one.
+#[test]
+#[cfg(target_os = "linux")] // it asks the system how much memory the process has
+fn the_memory_of_a_large_frame_is_not_kept() {
+    alone(module_path!(), "the_memory_of_a_large_frame_is_not_kept", || {
+        run(async || {
+            const LEN: usize = 8 * 1024 * 1024;
+            let large = Bytes::from(frame(vec![7; LEN]));
+            let behind = Bytes::from(frame("behind it"));
+            let before = resident_kib();
+            let mut idle = Vec::new();
+            for _ in 0..40 {
+                let end = [&large[4 + LEN - 100..], &behind[..6]].concat().into();
+                let pieces = [large.slice(..4 + LEN - 100), end, behind.slice(6..)];
+                let mut reader = FrameReader::new(Pieces::new(pieces));
+                let read = within("the large frame", reader.read(LEN)).await.unwrap();
+                assert!(read.as_deref() == Some(&large[4..]));
+                drop(read);
+                let read = within("the frame behind it", reader.read(LEN)).await.unwrap();
+                assert_eq!(read.as_deref(), Some(b"behind it".as_slice()));
+
+                let mut writer = FrameWriter::new(tokio::io::sink());
+                writer.queue(large.clone()).unwrap();
+                within("the flush", writer.flush()).await.unwrap();
+                writer.queue(behind.clone()).unwrap();
+                within("the flush of a small one", writer.flush()).await.unwrap();
+                idle.push((reader, writer));
+            }
+            let kept = resident_kib().saturating_sub(before) / 1024;
+            assert!(kept < 160, "40 connections, idle after a frame of 8 MiB each way, hold {kept} MiB");
+        });
+    });
+}
+
+/// A connection that is idle after a burst of calls gives the memory of the burst back.
+///
+/// Buffers and tables grow to the largest burst. 5,000 idle connections once held 250 KiB each.
+///
+/// Hint: what is empty and large can be replaced, or told to shrink.
+#[test]
+#[cfg(target_os = "linux")] // it asks the system how much memory the process has
+fn an_idle_connection_gives_the_memory_of_a_burst_back() {
+    alone(module_path!(), "an_idle_connection_gives_the_memory_of_a_burst_back", || {
+        run(async || {
+            const CALLS: u64 = 1000;
+            const PEERS: usize = 80;
+            let all_in_flight = Arc::new(Barrier::new(CALLS as usize));
+            let server = Server::new(move |request: Request| {
+                let all_in_flight = Arc::clone(&all_in_flight);
+                async move {
+                    all_in_flight.wait().await;
+                    Ok(request.reply(&"x".repeat(200))?)
+                }
+            });
+            let burst: Vec<u8> = (1..=CALLS).flat_map(|seq| call("Burst.call", seq, json!(null))).collect();
+            let mut idle = Vec::new();
+            let mut before = 0;
+            for number in 0..PEERS {
+                if number == 20 {
+                    before = resident_kib(); // by now everything that is shared has its size
+                }
+                let (client, io) = duplex(1024);
+                let server = server.clone();
+                tokio::spawn(async move { server.serve_connection(io).await });
+                let mut peer = Peer { io: client };
+                peer.handshake_json().await;
+                let (mut read, mut write) = tokio::io::split(peer.io);
+                let replies = async {
+                    let mut replies = FrameReader::new(&mut read);
+                    for _ in 0..2 * CALLS {
+                        replies.read(1000).await.unwrap();
+                    }
+                };
+                let both = async { tokio::join!(replies, write.write_all(&burst)) };
+                within("a reply to each call", both).await.1.unwrap();
+                idle.push((read, write));
+            }
+            let kept = resident_kib().saturating_sub(before) / (PEERS - 20);
+            assert!(kept < 32, "an idle connection holds {kept} KiB");
+        });
     });
 }

@@ -12,18 +12,17 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use day6_loadbalance::{Request, Server};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::io::Script;
 use crate::support::peer::{Peer, call, client_hello, frame};
-use crate::support::slow::{
-    Network, SECOND, call_header, cancel, millis, probe, serve_until, settle, takes, timed_out,
+use crate::support::timeouts::{
+    Connector, SECOND, call_header, cancel, millis, probe, serve_until, settle, timed_out,
 };
 use crate::support::{eventually, run_paused, run_threads, within};
 
@@ -76,7 +75,7 @@ fn the_grace_period_is_kept_with_a_handler_that_blocks() {
 #[test]
 fn clients_without_a_call_do_not_make_a_shutdown_an_error() {
     let hello = || client_hello(&["application/json"]);
-    let header = || call_header("Test.now", 1);
+    let header = || call_header("Test.echo", 1);
     let states = [
         ("silent before its handshake", vec![], 0),
         ("in the middle of its handshake", hello()[..9].to_vec(), 0),
@@ -93,9 +92,9 @@ fn clients_without_a_call_do_not_make_a_shutdown_an_error() {
             for (state, bytes, time) in &states {
                 println!("a client that is {state}, with {grace_period:?}");
                 let (handler, _probe) = probe();
-                let (network, listener) = Network::new();
+                let (connector, listener) = Connector::new();
                 let (stop, serving) = serve_until(Server::new(handler).grace_period(grace_period), listener);
-                let mut peer = network.connect(1024);
+                let mut peer = connector.open(1024);
                 peer.send(bytes).await;
                 sleep(millis(*time)).await;
                 settle().await;
@@ -121,11 +120,11 @@ fn clients_without_a_call_do_not_make_a_shutdown_an_error() {
 fn a_client_that_goes_on_talking_does_not_hold_up_a_shutdown() {
     run_paused(async || {
         let (handler, _probe) = probe();
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let (stop, serving) = serve_until(Server::new(handler).grace_period(30 * SECOND), listener);
-        let mut idle = network.connect(1024);
+        let mut idle = connector.open(1024);
         idle.handshake_json().await;
-        let mut peer = network.connect(1024);
+        let mut peer = connector.open(1024);
         peer.handshake_json().await;
         settle().await;
         stop.send(()).unwrap();
@@ -163,20 +162,6 @@ impl AsyncRead for CancelFlood {
     }
 }
 
-impl AsyncWrite for CancelFlood {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// A flood of cancels does not hold up the shutdown, and does not make it an error.
 ///
 /// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown
@@ -190,36 +175,10 @@ fn a_flood_of_cancels_does_not_hold_up_the_shutdown() {
         let sent = Arc::<AtomicUsize>::default();
         let flood =
             CancelFlood { unread: client_hello(&["application/json"]).into(), sent: Arc::clone(&sent) };
-        let listener = Script([Ok(flood)].into());
+        let listener = Script([Ok(tokio::io::join(flood, tokio::io::sink()))].into());
         let (stop, serving) = serve_until(Server::new(handler).grace_period(60 * SECOND), listener);
         eventually("the flood is under way", || sent.load(SeqCst) > 10_000).await;
         stop.send(()).unwrap();
-        within("the end of the server", serving).await.unwrap().unwrap();
-    });
-}
-
-/// A handler can learn that the server shuts down, before it and after it has begun; a long poll that ends then
-/// has its reply sent, and the shutdown is orderly.
-///
-/// A long poll waits by design. Without a sign it holds up every shutdown until the grace period is over.
-///
-/// Hint: the request has the connection's token.
-#[test]
-fn a_handler_can_learn_of_the_shutdown() {
-    run_paused(async || {
-        let (handler, mut probe) = probe();
-        let (network, listener) = Network::new();
-        let (stop, serving) = serve_until(Server::new(handler), listener);
-        let mut peer = network.connect(1024);
-        peer.handshake_json().await;
-        peer.send(&call("Test.poll", 1, json!(null))).await;
-        assert_eq!(probe.started().await, 1);
-        sleep(SECOND).await;
-        assert_eq!(probe.alive.load(SeqCst), 1, "not before");
-        stop.send(()).unwrap();
-        assert_eq!(takes(Duration::ZERO, "the goaway", peer.read_message()).await.kind(), "goaway");
-        assert_eq!(takes(Duration::ZERO, "the reply", peer.read_message()).await.value(), 1);
-        drop(peer);
         within("the end of the server", serving).await.unwrap().unwrap();
     });
 }
@@ -234,9 +193,9 @@ fn a_handler_can_learn_of_the_shutdown() {
 fn a_call_that_is_being_sent_is_refused_when_it_is_complete() {
     run_paused(async || {
         let (handler, mut probe) = probe();
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let (stop, serving) = serve_until(Server::new(handler), listener);
-        let mut peer = network.connect(1024);
+        let mut peer = connector.open(1024);
         peer.handshake_json().await;
         let bytes = call("Test.hang", 1, json!("a body that takes its time"));
         peer.send(&bytes[..bytes.len() - 10]).await;
@@ -262,9 +221,9 @@ fn a_call_that_is_being_sent_is_refused_when_it_is_complete() {
 fn a_slow_client_gets_its_reply_in_the_grace_period() {
     run_paused(async || {
         let (handler, _probe) = probe();
-        let (network, listener) = Network::new();
+        let (connector, listener) = Connector::new();
         let (stop, serving) = serve_until(Server::new(handler), listener);
-        let mut peer = network.connect(256);
+        let mut peer = connector.open(256);
         peer.handshake_json().await;
         peer.send(&call("Test.big", 1, json!(1000))).await;
         settle().await;

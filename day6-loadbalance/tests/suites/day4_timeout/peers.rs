@@ -1,9 +1,8 @@
 //! Peers that leave, that say nothing, and that take nothing.
 //!
-//! Write `Server::handshake_timeout` and `write_timeout` in `src/server/mod.rs`, the rest of `src/server/liveness.rs`,
-//! `linger` in `src/wire/linger.rs` and `refuse` in `src/wire/handshake.rs`. Change `serve` and `Connection::close` in
-//! `src/server/connection.rs`. On the client's side, write `Options::write_timeout` in `src/client/options.rs` and
-//! change `write_requests` in `src/client/connection.rs`.
+//! Write `Server::write_timeout` in `src/server/mod.rs` and the rest of `src/server/liveness.rs`, and change
+//! `Connection::close` in `src/server/connection.rs`. On the client's side, write `Options::write_timeout` in
+//! `src/client/options.rs` and change `write_requests` in `src/client/connection.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it
 
@@ -45,40 +44,6 @@ fn the_handlers_of_a_client_that_has_gone_are_stopped() {
             probe.stopped().await;
         }
         assert_eq!(probe.handlers.now(), 0);
-    });
-}
-
-/// A peer that does not finish its handshake in time reads an error, and is dropped: one that says nothing, and one
-/// that sends a byte now and then.
-///
-/// Connections that cost a peer nothing are held by the thousand. A limit for each read is never reached by the second.
-///
-/// Hint: one `limit` around the handshake, and then `refuse`.
-#[test]
-fn a_peer_that_does_not_shake_hands_is_dropped() {
-    run_paused(async || {
-        for drips in [false, true] {
-            let (handler, _probe) = probe();
-            let server = Server::new(handler).handshake_timeout(2 * SECOND);
-            let (io, other_end) = duplex(1024);
-            let served = tokio::spawn(async move { server.serve_connection(other_end).await });
-            let (read, mut write) = tokio::io::split(io);
-            let since = Instant::now();
-            let _dripping = tokio::spawn(async move {
-                for byte in client_hello(&["application/json"]) {
-                    sleep(millis(400)).await;
-                    if drips && write.write_u8(byte).await.is_err() {
-                        break; // the server has closed the stream
-                    }
-                }
-            });
-            let mut peer = Peer { io: tokio::io::join(read, tokio::io::sink()) };
-            let answer = peer.read_json().await;
-            assert_took(since, 2 * SECOND);
-            assert!(answer["error"].is_string(), "{answer}");
-            peer.expect_end().await;
-            assert_timeout(within("the end of the connection", served).await.unwrap(), 2 * SECOND);
-        }
     });
 }
 

@@ -32,8 +32,8 @@ fn a_call_goes_through_http_in_both_codecs() {
 #[test]
 fn connect_works_over_any_stream() {
     run(async || {
-        let (serving, peer) = serve_http_in_memory(Server::new(arith()), OneByte);
-        let client = handshake_http(OneByte(peer.io), "any.stream:80").await.unwrap();
+        let (serving, peer) = serve_http_in_memory(Server::new(arith()), Watched::one_byte);
+        let client = handshake_http(Watched::one_byte(peer.io), "any.stream:80").await.unwrap();
         for _ in 0..3 {
             assert_serves(&client).await;
         }

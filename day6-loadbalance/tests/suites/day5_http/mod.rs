@@ -39,7 +39,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{Instant, advance};
 
-use crate::support::io::{OneByte, Script};
+use crate::support::io::{Script, Watched};
 use crate::support::peer::{Peer, call, client_hello, reply, server_hello};
 use crate::support::{
     Fail, STEP, Sleep, Sum, alive_tasks, arith, eventually, run, run_paused, run_threads, start, within,

@@ -6,7 +6,6 @@ pub mod client;
 pub mod io;
 pub mod peer;
 pub mod sink;
-pub mod slow;
 pub mod timeouts;
 
 use std::future::poll_fn;
@@ -59,7 +58,8 @@ where
     let (done, waiting) = channel::<()>();
     let thread = std::thread::spawn(move || {
         let _done = done; // dropped at the end, or by a panic
-        let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test()); // one type for all: it compiles faster
+        // One type for all tests, so that the runtime's code is not compiled for each of them.
+        let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test());
         build().block_on(test);
     });
     if waiting.recv_timeout(TEST) == Err(RecvTimeoutError::Timeout) {

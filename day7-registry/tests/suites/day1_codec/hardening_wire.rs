@@ -149,21 +149,21 @@ fn a_flush_reaches_the_other_side() {
 fn frames_that_arrive_together_are_read_together() {
     run(async || {
         let small: Vec<u8> = (0..400).flat_map(|_| frame("ten bytes.")).collect();
-        let (io, reads) = CountReads::new(&small[..]);
+        let (io, seen) = Watched::new(&small[..]);
         let mut reader = FrameReader::new(io);
         for number in 0..400 {
             let read = within("a small frame", reader.read(1000)).await.unwrap();
             assert_eq!(read.as_deref(), Some(b"ten bytes.".as_slice()), "frame {number}");
         }
-        let reads = reads.load(SeqCst);
+        let reads = seen.reads.load(SeqCst);
         assert!(reads <= 4, "{reads} reads for 400 small frames that were there at once");
 
         let large = frame(vec![7; 1024 * 1024]);
-        let (io, reads) = CountReads::new(&large[..]);
+        let (io, seen) = Watched::new(&large[..]);
         let mut reader = FrameReader::new(io);
         let read = within("a large frame", reader.read(DEFAULT_MAX_BODY_LEN)).await.unwrap();
         assert!(read.as_deref() == Some(&large[4..]));
-        let reads = reads.load(SeqCst);
+        let reads = seen.reads.load(SeqCst);
         assert!(reads <= 4, "{reads} reads for a frame of one megabyte that was there at once");
     });
 }
@@ -184,11 +184,11 @@ fn a_length_alone_buys_no_memory() {
             let mut waiting = Vec::new();
             for _ in 0..100 {
                 let (mut client, io) = duplex(64);
-                let (io, largest_buffer) = Watched::new(io);
+                let (io, seen) = Watched::new(io);
                 within("the length", client.write_all(&[0, 0x80, 0, 0, b'x'])).await.unwrap();
                 let mut reader = FrameReader::new(io);
                 assert!(poll_once(reader.read(8 * MIB)).await.is_none(), "the frame is not there yet");
-                let largest = largest_buffer.load(SeqCst);
+                let largest = seen.largest_buffer.load(SeqCst);
                 assert!(largest <= MIB + 64 * 1024, "{largest} bytes of room for a length alone");
                 waiting.push((client, reader));
             }
@@ -196,52 +196,11 @@ fn a_length_alone_buys_no_memory() {
             assert!(grown < 300, "100 peers that have sent a length and one byte cost {grown} MiB");
 
             // Half a frame may at most double.
-            let io = Pieces::new([vec![0, 0x80, 0, 0], vec![7; 2 * MIB]]);
-            let largest_buffer = Arc::clone(&io.largest_buffer);
+            let (io, seen) = Watched::new(Pieces::new([vec![0, 0x80, 0, 0], vec![7; 2 * MIB]]));
             let read = within("the end inside a frame", FrameReader::new(io).read(8 * MIB)).await;
             assert!(matches!(read, Err(Error::Io(_))), "{:?}", read.map(|frame| frame.map(|f| f.len())));
-            let largest = largest_buffer.load(SeqCst);
+            let largest = seen.largest_buffer.load(SeqCst);
             assert!(largest <= 2 * MIB + 64 * 1024, "{largest} bytes of room when 2 MiB have arrived");
-        });
-    });
-}
-
-/// When a large frame has been read or written and dropped, its memory goes with it, and what arrived behind it
-/// stays.
-///
-/// A buffer grows to its largest frame. If it is kept, ten thousand idle connections that have once sent a
-/// megabyte hold ten gigabytes.
-///
-/// Hint: a part of a `BytesMut` keeps all of it. What is left behind a large frame can move to a new one.
-#[test]
-#[cfg(target_os = "linux")] // it asks the system how much memory the process has
-fn the_memory_of_a_large_frame_is_not_kept() {
-    alone(module_path!(), "the_memory_of_a_large_frame_is_not_kept", || {
-        run(async || {
-            const LEN: usize = 8 * 1024 * 1024;
-            let large = Bytes::from(frame(vec![7; LEN]));
-            let behind = Bytes::from(frame("behind it"));
-            let before = resident_kib();
-            let mut idle = Vec::new();
-            for _ in 0..40 {
-                let end = [&large[4 + LEN - 100..], &behind[..6]].concat().into();
-                let pieces = [large.slice(..4 + LEN - 100), end, behind.slice(6..)];
-                let mut reader = FrameReader::new(Pieces::new(pieces));
-                let read = within("the large frame", reader.read(LEN)).await.unwrap();
-                assert!(read.as_deref() == Some(&large[4..]));
-                drop(read);
-                let read = within("the frame behind it", reader.read(LEN)).await.unwrap();
-                assert_eq!(read.as_deref(), Some(b"behind it".as_slice()));
-
-                let mut writer = FrameWriter::new(tokio::io::sink());
-                writer.queue(large.clone()).unwrap();
-                within("the flush", writer.flush()).await.unwrap();
-                writer.queue(behind.clone()).unwrap();
-                within("the flush of a small one", writer.flush()).await.unwrap();
-                idle.push((reader, writer));
-            }
-            let kept = resident_kib().saturating_sub(before) / 1024;
-            assert!(kept < 160, "40 connections, idle after a frame of 8 MiB each way, hold {kept} MiB");
         });
     });
 }
@@ -502,41 +461,6 @@ fn no_error_text_names_a_rust_path() {
     for text in texts {
         assert!(!text.contains("::"), "{text}");
     }
-}
-
-/// The text of an error travels as it is, and is displayed without the characters that control a terminal.
-///
-/// A peer chooses the text. `\x1b]0;owned\x07` changes the title of the window that shows it, and a line break forges a
-/// line of a log.
-///
-/// Hint: escape in `Display`, not on the wire: a program may want the text as it was.
-#[test]
-fn the_text_of_a_peer_is_displayed_without_control_characters() {
-    const TEXT: &str = "\x1b]0;owned\x07\r\n2026-01-01 all is well\u{9b}31m";
-    let errors = [
-        Error::Handshake(TEXT.to_owned()),
-        Error::Protocol(TEXT.to_owned()),
-        Error::Disconnected(TEXT.to_owned()),
-    ];
-    let remote = RemoteError::new(Code::new(TEXT), TEXT);
-    assert_eq!((remote.message(), remote.code().as_str()), (TEXT, TEXT), "the text itself");
-    let mut shown = vec![remote.to_string(), remote.code().to_string()];
-    shown.extend(errors.iter().map(ToString::to_string));
-    for shown in shown {
-        assert!(!shown.contains(char::is_control), "{shown:?}");
-        assert!(shown.contains("all is well"), "the rest is there: {shown:?}");
-    }
-    run(async || {
-        let server = Server::new(async |_| Err(RemoteError::new(Code::ABORTED, TEXT).into()));
-        let (mut peer, _served) = serve_in_memory(server);
-        peer.handshake_json().await;
-        peer.send(&call("Test.fail", 1, json!(null))).await;
-        let reply = peer.read_message().await;
-        assert_eq!(
-            reply.header["reply"]["error"]["message"], TEXT,
-            "on the wire it is as the handler wrote it"
-        );
-    });
 }
 
 /// A client of another protocol reads what it began with: those four bytes were taken for a length.

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use day7_registry::{MAX_QUEUED_BYTES, Server};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use crate::support::client::{begin, disconnected, next_call, pair, tcp_pair};
 use crate::support::peer::{Peer, call, client_hello, frame};
-use crate::support::slow::{peer_of, probe, takes};
+use crate::support::timeouts::{peer_of, probe, takes};
 use crate::support::{arith, run, run_paused, serve_in_memory, start, within};
 
 const MIB: usize = 1024 * 1024;
@@ -154,20 +154,6 @@ impl AsyncRead for Endless {
     }
 }
 
-impl AsyncWrite for Endless {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// A peer that goes on sending is read for some megabytes, and not longer.
 ///
 /// A second is long on a fast line: gigabytes of work for a peer that has broken the rules.
@@ -180,7 +166,7 @@ fn what_is_thrown_away_is_bounded_in_bytes() {
             let (handler, _probe) = probe();
             let count = Arc::<AtomicUsize>::default();
             let hello = [hello, frame("no header")].concat();
-            let io = Endless { hello, count: Arc::clone(&count) };
+            let io = tokio::io::join(Endless { hello, count: Arc::clone(&count) }, tokio::io::sink());
             let served = tokio::spawn(async move { Server::new(handler).serve_connection(io).await });
             within("the end of the connection", served).await.unwrap().unwrap_err();
             let read = count.load(SeqCst) / MIB;

@@ -44,7 +44,7 @@ fn a_connect_with_content_is_refused_and_closed() {
 #[test]
 fn the_server_works_with_one_byte_at_a_time() {
     run(async || {
-        let (serving, mut peer) = serve_http_in_memory(Server::new(arith()), OneByte);
+        let (serving, mut peer) = serve_http_in_memory(Server::new(arith()), Watched::one_byte);
         let request = call("Arith.sum", 7, json!({"num1": 2, "num2": 3}));
         peer.send(&[CONNECT, &client_hello(&["application/json"]), &request].concat()).await;
         assert_eq!(status(&read_head(&mut peer.io).await), 200);
