@@ -164,7 +164,7 @@ impl Leases {
         self.entries.values().map(|entry| entry.end).min()
     }
 
-    /// Forgets what has ended. This only frees memory: whoever reads an entry looks at the clock.
+    /// Forgets what has ended. This only frees memory: what reads an entry looks at the clock.
     pub(super) fn remove_ended(&mut self) {
         let now = Instant::now();
         self.entries.retain(|_, entry| entry.end > now);

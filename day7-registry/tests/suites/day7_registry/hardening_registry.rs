@@ -146,7 +146,7 @@ fn requests_without_an_id_work_and_replace_no_instance() {
 
 /// The age counts from when the registry began to listen. One that is served again is young again.
 ///
-/// While nobody listened no server could renew. So a list that was kept has lost servers that are well.
+/// While the registry did not listen, no server could renew. So a list that was kept has lost servers that are well.
 ///
 /// Hint: take the time when `serve` begins, not when the registry is made.
 #[test]
