@@ -77,8 +77,8 @@ pub(crate) struct CallArgs {
     /// Give up after this time, e.g. 500ms, 10s or 2m.
     #[arg(long, default_value = "5s", value_parser = duration)]
     timeout: Duration,
-    /// How to choose a server of a registry: random, round-robin, weighted-round-robin or
-    /// consistent-hash:KEY. A process makes one call, so a mode that takes turns makes its first choice only.
+    /// How to choose a server of a registry: random, round-robin, weighted-round-robin,
+    /// least-loaded or consistent-hash:KEY. A process makes one call, so a mode that takes turns makes its first choice only.
     #[arg(long, default_value = "random", conflicts_with = "to")]
     mode: SelectMode,
     /// The method, e.g. Arith.sum.
