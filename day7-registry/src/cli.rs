@@ -28,21 +28,21 @@ use crate::arith;
 /// Runs the command that was asked for, or `story` if there was none.
 pub(crate) async fn run(story: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let Cli { command, verbose } = Cli::parse();
-    let Some(command) = command else { return story.await };
-    start_log(&command, verbose)?;
+    // What goes wrong with a call is its result, and is printed as such.
+    let is_service = matches!(command, Some(Command::Registry(_) | Command::Server(_)));
+    start_log(verbose.saturating_add(u8::from(is_service)))?;
     match command {
-        Command::Registry(args) => args.run().await,
-        Command::Server(args) => args.run().await,
-        Command::Call(args) => args.run().await,
-        Command::List(args) => args.run().await,
+        Some(Command::Registry(args)) => args.run().await,
+        Some(Command::Server(args)) => args.run().await,
+        Some(Command::Call(args)) => args.run().await,
+        Some(Command::List(args)) => args.run().await,
+        None => story.await,
     }
 }
 
-/// Sends the log to stderr.
-fn start_log(command: &Command, verbose: u8) -> anyhow::Result<()> {
-    // What goes wrong with a call is its result, and is printed as such.
-    let quiet = matches!(command, Command::Call(_) | Command::List(_));
-    let level = match verbose + if quiet { 0 } else { 1 } {
+/// Sends the log to stderr. `RUST_LOG` chooses what is logged, or else `verbose`.
+fn start_log(verbose: u8) -> anyhow::Result<()> {
+    let level = match verbose {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,

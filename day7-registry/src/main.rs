@@ -2,10 +2,11 @@
 //! `server`, `call` and `list` it is the real thing, in as many terminals as you like.
 //!
 //! ```sh
-//! day7-registry registry [--addr 127.0.0.1:9999] [--lease 10s]
-//! day7-registry server   [--addr 127.0.0.1:0] [--registry URL] [--advertise ENDPOINT] [--weight N] [--http]
-//! day7-registry call     (--registry URL | --to ENDPOINT) [--timeout 5s] Arith.sum '{"num1":1,"num2":2}'   (- reads stdin)
-//! day7-registry list     (--registry URL | --to ENDPOINT)
+//! day7-registry registry [--addr 127.0.0.1:9999] [--lease 10s] [--host NAME]
+//! day7-registry server   [--addr 127.0.0.1:0] [--http] [--registry URL [--service NAME] [--weight N] [--advertise ENDPOINT]]
+//! day7-registry call     (--registry URL [--service NAME] [--mode MODE] | --to ENDPOINT) [--timeout 5s]
+//!                        Arith.sum '{"num1":1,"num2":2}'   (- reads stdin)
+//! day7-registry list     (--registry URL [--service NAME] | --to ENDPOINT) [--timeout 5s]
 //! ```
 
 mod cli;

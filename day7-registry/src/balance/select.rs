@@ -8,7 +8,7 @@
 //! LeastLoaded          two by chance, and of these the one with fewer calls in flight
 //! ```
 //!
-//! A [`Selector`] knows where each mode stands. It gives the servers of a call in order: the first one, and then those
+//! A `Selector` knows where each mode stands. It gives the servers of a call in order: the first one, and then those
 //! to fail over to.
 
 use std::cmp::Reverse;

@@ -20,8 +20,9 @@ pub(super) struct Cli {
 const AFTER_HELP: &str = "\
 Without a command, all of it runs in one process and tells its story.
 
-The log goes to stderr. The variable RUST_LOG chooses what is logged, in place of -v: RUST_LOG=debug, or
-RUST_LOG=warn,day7_registry::server=debug.
+The log goes to stderr. RUST_LOG chooses what is logged, in place of -v:
+  RUST_LOG=debug
+  RUST_LOG=warn,day7_registry::server=debug
 
 Exit codes:
   0  success

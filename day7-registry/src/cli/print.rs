@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use day7_registry::error::{error_chain, printable};
-use day7_registry::{BalanceError, DiscoveryError, Error, RegistryError};
+use day7_registry::{BalanceError, Code, DiscoveryError, Error, RegistryError};
 use serde_json::value::RawValue;
 
 /// A mistake on the command line, or in the environment, that the parser could not see.
@@ -61,6 +61,8 @@ pub(crate) fn print_error(error: &anyhow::Error) -> u8 {
 fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = of_a_call(cause) {
         return match error {
+            // The server has the same limit, and may be the first to notice.
+            Error::Remote(error) if *error.code() == Code::DEADLINE_EXCEEDED => Some(4),
             Error::Remote(_) | Error::Refused(_) => Some(3),
             Error::Timeout { .. } => Some(4),
             Error::Io(_) | Error::Handshake(_) | Error::Disconnected(_) | Error::NotSent(_) => Some(5),

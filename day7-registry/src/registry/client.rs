@@ -10,11 +10,11 @@
 //! Not every answer is a success: 503 is an answer too, and so is the page of some other program that now listens
 //! on that port. Only a 2xx with what was requested is one.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,22 +42,22 @@ pub const MAX_LIST_LEN: usize = 3 * 1024 * 1024;
 
 /// A registry at a URL. Cheap to clone: it holds no connection.
 ///
-/// It makes an id at random and sends it with what it registers. A server that starts again at the same endpoint has
-/// another id, and takes the place of the one before. What that one still sends changes nothing: it is answered 409.
+/// It makes an id at random for each endpoint that it registers, and sends it along. A server that starts again at the
+/// same endpoint has another id, and takes the place of the one before. What that one still sends changes nothing: it is
+/// answered 409. Clones have the same ids.
 #[derive(Clone, Debug)]
 pub struct HttpRegistry {
     url: RegistryUrl,
     timeout: Duration,
     allow_local: bool,
-    /// The id of the instance. A deregistration ends it.
-    id: Arc<AtomicU64>,
+    /// The id of each instance that is registered. A deregistration ends it.
+    ids: Arc<Mutex<HashMap<Endpoint, u64>>>,
 }
 
 impl HttpRegistry {
     /// The registry there. Nothing is sent yet.
     pub fn new(url: RegistryUrl) -> HttpRegistry {
-        let id = Arc::new(AtomicU64::new(rand::random()));
-        HttpRegistry { url, timeout: DEFAULT_REGISTRY_TIMEOUT, allow_local: false, id }
+        HttpRegistry { url, timeout: DEFAULT_REGISTRY_TIMEOUT, allow_local: false, ids: Arc::default() }
     }
 
     /// Gives up a request after this time. Default: [`DEFAULT_REGISTRY_TIMEOUT`].
@@ -67,8 +67,7 @@ impl HttpRegistry {
     }
 
     /// Also takes servers on this machine, `unix@…` and loopback addresses, from a registry on another one. Default:
-    /// they are left out, as they are none of the registry's: whoever can register there could make clients connect
-    /// to any socket of their own machine.
+    /// they are left out. Any peer that can register there could make clients connect to sockets of their own machine.
     ///
     /// A registry on a loopback address may always list them. A host's name that leads to a loopback address is not
     /// noticed, except `localhost`.
@@ -80,6 +79,17 @@ impl HttpRegistry {
     /// Where the registry is.
     pub fn url(&self) -> &RegistryUrl {
         &self.url
+    }
+
+    /// A request that names one server, and the instance that sends it.
+    fn named(&self, method: Method, endpoint: &Endpoint) -> Builder {
+        let id = *self.ids().entry(endpoint.clone()).or_insert_with(rand::random);
+        let request = Request::builder().method(method).header(SERVER_HEADER, endpoint.to_string());
+        request.header(INSTANCE_HEADER, format!("{id:016x}"))
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashMap<Endpoint, u64>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One exchange, under one limit. It succeeds with a 2xx status only.
@@ -124,8 +134,8 @@ impl Registry for HttpRegistry {
     /// # Cancel safety
     /// Dropping the future closes the connection. The server may be registered or not.
     async fn register(&self, instance: &Instance) -> Result<Duration, RegistryError> {
-        let id = self.id.load(Ordering::Relaxed);
-        let request = named(Method::POST, instance, id)
+        let request = self
+            .named(Method::POST, &instance.endpoint)
             .header(WEIGHT_HEADER, instance.weight.max(1))
             // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
             .header(CONTENT_LENGTH, 0);
@@ -137,9 +147,8 @@ impl Registry for HttpRegistry {
     /// # Cancel safety
     /// Dropping the future closes the connection. The server may be in the list or not.
     async fn deregister(&self, instance: &Instance) -> Result<(), RegistryError> {
-        let id = self.id.load(Ordering::Relaxed);
-        self.request(named(Method::DELETE, instance, id)).await?;
-        self.id.store(rand::random(), Ordering::Relaxed);
+        self.request(self.named(Method::DELETE, &instance.endpoint)).await?;
+        self.ids().remove(&instance.endpoint);
         Ok(())
     }
 
@@ -186,15 +195,6 @@ struct Response {
     is_local: bool,
 }
 
-/// A request that names one server, and the instance that sends it.
-fn named(method: Method, instance: &Instance, id: u64) -> Builder {
-    let endpoint = instance.endpoint.to_string();
-    Request::builder()
-        .method(method)
-        .header(SERVER_HEADER, endpoint)
-        .header(INSTANCE_HEADER, format!("{id:016x}"))
-}
-
 /// A server as the list shows it.
 #[derive(Deserialize)]
 struct Listed {
@@ -208,7 +208,7 @@ fn instance(entry: &serde_json::Value) -> Option<Instance> {
     Some(Instance::new(endpoint).weight(weight.map_or(1, |weight| weight.get().into())))
 }
 
-/// Whether a server is on the machine of whoever connects to it.
+/// Whether a client that connects to this server connects to its own machine.
 fn is_local(endpoint: &Endpoint) -> bool {
     match endpoint {
         Endpoint::Tcp(address) | Endpoint::Http(address) => match address.as_str().parse::<SocketAddr>() {

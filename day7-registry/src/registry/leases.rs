@@ -35,6 +35,8 @@ pub(super) struct Leases {
     entries: BTreeMap<(String, String), Entry>,
     /// The list of each name, as it was rendered last.
     lists: HashMap<String, List>,
+    /// Since when the registry has been answering, and when it was asked last.
+    awake: Option<(Instant, Instant)>,
 }
 
 struct Entry {
@@ -69,6 +71,20 @@ struct Listed<'a> {
 }
 
 impl Leases {
+    /// Notes a request, and returns for how long the registry has been answering.
+    ///
+    /// A silence of half a lease ends that. With a server there is none, as its heartbeats come every third of a lease: so
+    /// the registry was stopped, and leases have ended that it could not renew.
+    pub(super) fn note_request(&mut self, lease: Duration) -> Duration {
+        let now = Instant::now();
+        let since = match self.awake {
+            Some((since, last)) if now - last < lease / 2 => since,
+            _ => now,
+        };
+        self.awake = Some((since, now));
+        now - since
+    }
+
     /// Registers a server, or renews its lease. A new instance takes the place of the one that is there.
     pub(super) fn register(
         &mut self,
@@ -164,7 +180,7 @@ impl Leases {
         self.entries.values().map(|entry| entry.end).min()
     }
 
-    /// Forgets what has ended. This only frees memory: whoever reads an entry looks at the clock.
+    /// Forgets what has ended. This only frees memory: what reads an entry looks at the clock.
     pub(super) fn remove_ended(&mut self) {
         let now = Instant::now();
         self.entries.retain(|_, entry| entry.end > now);

@@ -47,7 +47,7 @@ pub const INSTANCE_HEADER: &str = "x-rrpc-instance";
 pub const SERVERS_HEADER: &str = "x-rrpc-servers";
 /// The header of an answer that says how long a lease is, in milliseconds.
 pub const LEASE_HEADER: &str = "x-rrpc-lease-ms";
-/// The header of an answer that says for how long the registry has been there, in milliseconds.
+/// The header of an answer that says for how long the registry has been answering, in milliseconds.
 pub const AGE_HEADER: &str = "x-rrpc-age-ms";
 
 /// The default for a lease.
@@ -128,7 +128,7 @@ pub struct ServerList {
     pub servers: Vec<Instance>,
     /// How long a lease is. More than zero.
     pub lease: Duration,
-    /// For how long the registry has been there. While this is less than a lease, it may not know all servers yet.
+    /// For how long the registry has been answering. While this is less than a lease, it may not know all servers yet.
     pub age: Duration,
 }
 
@@ -138,7 +138,7 @@ impl ServerList {
         ServerList { servers, lease, age: Duration::MAX }
     }
 
-    /// The same list, of a registry that has been there for so long.
+    /// The same list, of a registry that has been answering for so long.
     pub fn age(self, age: Duration) -> ServerList {
         ServerList { age, ..self }
     }

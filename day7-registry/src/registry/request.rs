@@ -65,14 +65,14 @@ pub(super) fn name(path: &str) -> Result<&str, Refusal> {
     if is_name(name) {
         return Ok(name);
     }
-    let accepted = format!("1 to {MAX_NAME_LEN} ASCII letters, digits, -, _ and .");
+    let accepted = format!("1 to {MAX_NAME_LEN} ASCII letters, digits, -, _ and ., with no dot in front");
     Err((StatusCode::BAD_REQUEST, format!("bad name {name:?}: expected {accepted}\n")))
 }
 
-/// Whether this is the name of a service: 1 to [`MAX_NAME_LEN`] ASCII letters, digits, `-`, `_` and `.`.
+/// Whether this is the name of a service. A dot in front would be a step in a path for some clients.
 fn is_name(text: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part)
+    (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part) && !text.starts_with('.')
 }
 
 /// The one server that a request names.

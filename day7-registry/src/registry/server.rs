@@ -1,7 +1,8 @@
 //! The registry as a server: HTTP in front of the table of leases.
 //!
 //! It keeps its list in memory only. A registry that restarts knows no server, and after one round of heartbeats it
-//! knows all of them again. Until then its answers say how young it is.
+//! knows all of them again. Until then its answers say how young it is. So it is after a stop, in which leases ended that no
+//! heartbeat could renew.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::discovery::Instance;
@@ -135,11 +136,9 @@ impl RegistryServer {
         listener: L,
         signal: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        // Servers can register from here on, so from here on its age counts.
-        let since = Instant::now();
         let serve_one = |io, _, shutdown| {
             let registry = self.clone();
-            async move { registry.serve_one(io, since, shutdown).await }
+            async move { registry.serve_one(io, shutdown).await }
         };
         let accepting =
             accept_loop(listener, DEFAULT_MAX_CONNECTIONS, DEFAULT_GRACE_PERIOD, signal, serve_one);
@@ -152,12 +151,12 @@ impl RegistryServer {
 
     /// Answers one request. One connection, one request, one time limit for all of it: a client cannot hold a
     /// connection by sending nothing, nor by reading nothing.
-    async fn serve_one<Io>(&self, io: Io, since: Instant, shutdown: CancellationToken) -> Result<(), Error>
+    async fn serve_one<Io>(&self, io: Io, shutdown: CancellationToken) -> Result<(), Error>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let respond = service_fn(async |request| {
-            let response = self.respond(&request, since);
+            let response = self.respond(&request);
             Ok::<_, Infallible>(response.unwrap_or_else(|(status, reason)| text(status, reason)))
         });
         let after = DEFAULT_HANDSHAKE_TIMEOUT;
@@ -178,12 +177,13 @@ impl RegistryServer {
         }
     }
 
-    fn respond(&self, request: &Request<Incoming>, since: Instant) -> Result<Response<Full<Bytes>>, Refusal> {
+    fn respond(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         request::check_origin(request, &self.hosts)?;
         let name = request::name(request.uri().path())?;
         let headers = request.headers();
+        let age = self.leases().note_request(self.lease);
         match *request.method() {
-            Method::GET => Ok(self.list(name, since)),
+            Method::GET => Ok(self.list(name, age)),
             Method::POST => self.register(name, headers),
             Method::DELETE => self.deregister(name, headers),
             _ => Ok(not_allowed("GET, POST, DELETE")),
@@ -206,11 +206,11 @@ impl RegistryServer {
         Ok(text(StatusCode::NO_CONTENT, ""))
     }
 
-    fn list(&self, name: &str, since: Instant) -> Response<Full<Bytes>> {
+    fn list(&self, name: &str, age: Duration) -> Response<Full<Bytes>> {
         let list = self.leases().list(name);
         let mut response = self.json(list.body);
         let headers = response.headers_mut();
-        headers.insert(AGE_HEADER, millis(since.elapsed()).into());
+        headers.insert(AGE_HEADER, millis(age).into());
         if let Some(servers) = list.header {
             headers.insert(SERVERS_HEADER, servers);
         }

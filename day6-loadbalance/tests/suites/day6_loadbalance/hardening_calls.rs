@@ -297,7 +297,7 @@ fn the_load_of_a_dead_server_is_spread() {
             }
             let calls = sites.each_ref().map(|site| site.seen.calls());
             // 100 for each; the standard deviation of a choice by chance is 8. A neighbour would have 150.
-            assert!(calls.iter().all(|calls| (65..=135).contains(calls)), "{mode}: {calls:?}");
+            assert!(calls.iter().all(|calls| (55..=145).contains(calls)), "{mode}: {calls:?}");
         }
     });
 }

@@ -138,6 +138,80 @@ fn a_newer_list_is_waited_for_once_and_not_for_long() {
     });
 }
 
+/// A call that finds no list waits for the first one. If the attempt to learn it fails, so does the call, with the error of
+/// the discovery.
+///
+/// A program starts before its registry has answered. Its first call need not fail; and if it does, "no servers" would be
+/// the wrong reason.
+///
+/// Hint: `Servers` tells an empty list from one that is not known, and has the error.
+#[test]
+fn a_call_waits_for_the_first_list() {
+    run(async || {
+        let site = Site::start("a").await;
+        let list = Arc::new(MultiServersDiscovery::unknown());
+        let client = client_of(&list, Options::default());
+        for is_good in [false, false, true] {
+            let mut call = pin!(client.call::<_, String>("Site.name", &()));
+            let mut broadcast = pin!(client.broadcast::<_, String>("Site.name", &()));
+            for _ in 0..10 {
+                assert!(waits(call.as_mut()).await, "there is no list yet, and no failure");
+                assert!(waits(broadcast.as_mut()).await, "there is no list yet, and no failure");
+                tokio::task::yield_now().await;
+            }
+            if is_good {
+                list.update([site.endpoint.clone().into()]);
+                assert_eq!(within("the call", call).await.unwrap(), "a");
+                assert_eq!(within("the broadcast", broadcast).await.unwrap(), "a");
+                continue;
+            }
+            list.fail("the registry is asleep");
+            for outcome in [within("the call", call).await, within("the broadcast", broadcast).await] {
+                match outcome {
+                    Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => {
+                        assert_eq!(source.to_string(), "the registry is asleep");
+                    }
+                    other => {
+                        panic!("the call should have failed with the error of the discovery, but: {other:?}")
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A server that has left the list gets no further call, in any mode, from the moment on at which the list has changed.
+///
+/// Its connection is closed a moment later, by a task; a call that is chosen from the connections that are there would still
+/// go to it.
+///
+/// Hint: least-loaded chooses among the connected servers that are in the list.
+#[test]
+fn a_server_that_has_left_gets_no_call() {
+    run(async || {
+        let modes = [
+            SelectMode::LeastLoaded,
+            SelectMode::RoundRobin,
+            SelectMode::Random,
+            SelectMode::WeightedRoundRobin,
+            key("k"),
+        ];
+        for mode in modes {
+            let mut sites = Vec::new();
+            for _ in 0..12 {
+                sites.push(Site::start("left").await);
+            }
+            let stays = Site::start("stays").await;
+            let list = list_of(sites.iter().chain([&stays]).map(|site| &site.endpoint));
+            let client = client_of(&list, Options::default()).with_mode(mode.clone());
+            within("a broadcast", client.broadcast::<_, String>("Site.name", &())).await.unwrap();
+            assert_eq!(client.connections(), 13);
+            list.update([stays.endpoint.clone().into()]);
+            assert_eq!(name(&client).await, "stays", "{mode}");
+        }
+    });
+}
+
 /// With least-loaded, a server that is new in the list is dialed beside the calls: none waits for it, and it gets calls
 /// when its connection is there.
 ///

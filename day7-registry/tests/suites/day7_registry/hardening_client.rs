@@ -144,6 +144,16 @@ fn an_instance_may_leave_and_come_back() {
             assert_eq!(registry.servers(), [], "round {round}");
         }
 
+        // One process, two endpoints: each of them is an instance.
+        let both = [server.clone(), instance("http@a:2")];
+        for server in &both {
+            within("the registration", client.register(server)).await.unwrap();
+        }
+        for server in &both {
+            within("leaving", client.deregister(server)).await.unwrap();
+        }
+        assert_eq!(registry.servers(), []);
+
         let hand = HandRegistry::start().await;
         let client = hand.client();
         let refusing = async || {
@@ -161,7 +171,7 @@ fn an_instance_may_leave_and_come_back() {
 /// A registry on another machine lists `unix@…`, a loopback address and `localhost`: they are left out, unless they are
 /// asked for. A registry on a loopback address may list them.
 ///
-/// They are sockets of the client's own machine. Whoever can register there could have clients connect to any of them.
+/// They are sockets of the client's own machine. Any peer that can register there could have clients connect to them.
 ///
 /// Hint: the address that the connection leads to says where the registry is. (This test needs an address of this
 /// machine that is no loopback address. It sends nothing to any other.)

@@ -28,7 +28,7 @@ fn a_call_without_a_list_fails_in_time() {
 ///
 /// An implementation for another registry is a few lines. It must not hold the list up because a limit was forgotten.
 ///
-/// Hint: `Registry::time_limit` is a promise to whoever implements the trait: the caller keeps the time.
+/// Hint: `Registry::time_limit` belongs to the trait, and the caller of its methods keeps to it.
 #[test]
 fn a_registry_that_never_returns_is_given_up() {
     struct Never;

@@ -1,4 +1,4 @@
-//! Hardening: pauses that start anew, chance, a registry that hangs, and a server that starts again.
+//! Hardening: chance, the limits of the pauses, a registry that hangs, and a server that starts again.
 //!
 //! No new function. See `next` in `src/registry/backoff.rs`, and `attempt` and `shutdown` in
 //! `src/registry/heartbeat.rs`.
@@ -6,39 +6,6 @@
 //! Chapter: Limits; What goes wrong without it
 
 use super::*;
-
-/// After a success the pauses start anew, and the first one leaves time for more attempts within the lease.
-///
-/// A failure is mostly short, and the lease goes on running. A heartbeat that still sits out the pause of an outage
-/// long over, or starts with a long one, loses the lease.
-///
-/// Hint: a quarter of the longest pause is a good first one. See `Backoff`.
-#[test]
-fn the_first_pause_after_a_success_is_short() {
-    run(async || {
-        let registry = HandRegistry::start().await;
-        let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
-        let mut shortest = Duration::MAX;
-        // The pause is at most 20 ms here, and 40 ms or more if it is wrong. A busy machine makes some
-        // attempts late, but not all of them.
-        for _ in 0..20 {
-            for _ in 0..3 {
-                registry.request().await.answer("503 Busy", &[], "").await;
-            }
-            registry.request().await.grant(Duration::from_millis(240)).await;
-            let next = registry.request().await;
-            let failed = Instant::now();
-            next.answer("503 Busy", &[], "").await;
-            let again = registry.request().await;
-            shortest = shortest.min(failed.elapsed());
-            if shortest < Duration::from_millis(35) {
-                return;
-            }
-            again.answer("503 Busy", &[], "").await;
-        }
-        panic!("the shortest of 20 first pauses was {shortest:?}, with a lease of 240 ms");
-    });
-}
 
 /// Each pause after a failure is shortened by chance.
 ///
@@ -48,29 +15,16 @@ fn the_first_pause_after_a_success_is_short() {
 /// Hint: anything from a half of the pause to all of it.
 #[test]
 fn pauses_after_failures_are_shortened_by_chance() {
-    run(async || {
-        let third_pause = async || {
-            let registry = HandRegistry::start().await;
-            let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
-            for _ in 0..2 {
-                registry.request().await.answer("503 Busy", &[], "").await;
-            }
-            let third = registry.request().await;
-            let failed = Instant::now();
-            third.answer("503 Busy", &[], "").await;
-            registry.request().await;
-            failed.elapsed()
-        };
-        // Each is from 200 to 400 ms. A pause that is not shortened is never below 400; on a busy machine one that is
-        // shortened may seem longer, so a second look is allowed.
-        let mut pauses = Vec::new();
-        for _ in 0..10 {
-            pauses = join_all((0..20).map(|_| third_pause()).collect()).await;
-            if pauses.iter().any(|pause| *pause < Duration::from_millis(380)) {
-                return;
-            }
+    run_paused(async || {
+        let mut seen = HashSet::new();
+        for _ in 0..20 {
+            let (registry, mut times) = Scripted::new([None]);
+            let _heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+            let pauses = pauses(&mut times, 3).await;
+            expect_pauses(&pauses, &[100, 200, 400]);
+            seen.insert(pauses[2]);
         }
-        panic!("of 200 pauses none was below 380 ms; the last 20: {pauses:?}");
+        assert!(seen.len() > 5, "twenty pauses of {seen:?}");
     });
 }
 
@@ -101,20 +55,16 @@ fn a_lease_counts_from_the_request() {
 /// Hint: not by so much that the registry has many more requests. A quarter is enough.
 #[test]
 fn heartbeats_of_many_servers_spread() {
-    run(async || {
-        let lease = Duration::from_secs(3);
-        let interval = async || {
-            let registry = HandRegistry::start().await;
-            let _heartbeat = Heartbeat::start(registry.client(), endpoint("tcp@a:1"));
-            let first = registry.request().await;
-            let granted = Instant::now();
-            first.grant(lease).await;
-            registry.request().await;
-            granted.elapsed()
-        };
-        let intervals = join_all((0..20).map(|_| interval()).collect()).await;
-        // An interval that is not shortened is never below a third of the lease.
-        assert!(intervals.iter().any(|interval| *interval < lease / 3), "{intervals:?}");
+    run_paused(async || {
+        let mut seen = HashSet::new();
+        for _ in 0..20 {
+            let (registry, mut times) = Scripted::new([Some(LEASE)]);
+            let _heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+            let interval = pauses(&mut times, 1).await[0];
+            expect_pauses(&[interval], &[3_000]);
+            seen.insert(interval);
+        }
+        assert!(seen.len() > 5, "twenty intervals of {seen:?}");
     });
 }
 
@@ -161,7 +111,7 @@ fn a_server_that_starts_again_wins_at_once() {
         eventually("the lease of the old one has ended", || !old.is_registered()).await;
         assert_eq!(registry.servers(), [new.instance().clone()]);
         assert_eq!(status(within("the end of the shutdown", old.shutdown()).await), 409);
-        assert_eq!(registry.servers(), [new.instance().clone()], "its DELETE removes it, and nobody else");
+        assert_eq!(registry.servers(), [new.instance().clone()], "its DELETE changes nothing");
         within("the end of the shutdown", new.shutdown()).await.unwrap();
         assert_eq!(registry.servers(), []);
     });

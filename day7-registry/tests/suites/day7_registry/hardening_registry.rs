@@ -144,25 +144,33 @@ fn requests_without_an_id_work_and_replace_no_instance() {
     });
 }
 
-/// The age counts from when the registry began to listen. One that is served again is young again.
+/// The age counts from the first request, and anew after a silence of half a lease: the registry was not served, or its
+/// process was stopped.
 ///
-/// While nobody listened no server could renew. So a list that was kept has lost servers that are well.
+/// While it did not answer, no server could renew. A list that was kept has lost servers that are well, and if the registry
+/// were old, each client would believe that.
 ///
-/// Hint: take the time when `serve` begins, not when the registry is made.
+/// Hint: a registry that has a server hears of it every third of a lease.
 #[test]
-fn the_age_counts_from_when_it_listens() {
+fn a_registry_that_was_stopped_is_young_again() {
     run_paused(async || {
-        let registry = RegistryServer::new();
-        for time in ["first", "second"] {
-            sleep(Duration::from_secs(3600)).await;
-            let wire = InMemory::serve(&registry);
-            for seconds in [0, 7] {
-                sleep(Duration::from_secs(seconds)).await;
-                let age = Duration::from_secs(seconds).as_millis().to_string();
-                let answer = wire.exchange(&get()).await;
-                assert_eq!(answer.header("x-rrpc-age-ms"), Some(&*age), "the {time} time");
-            }
+        let registry = RegistryServer::new().lease(LEASE);
+        sleep(Duration::from_secs(3600)).await;
+        let wire = InMemory::serve(&registry);
+        let age = async |pause: u64| {
+            sleep(Duration::from_millis(pause)).await;
+            let answer = wire.exchange(&get()).await;
+            answer.header("x-rrpc-age-ms").expect("the age").parse::<u64>().unwrap()
+        };
+        assert_eq!(age(3_000).await, 0, "the first request");
+        for n in 1..=5 {
+            assert_eq!(age(3_000).await, n * 3_000, "it was asked all the time");
         }
+        sleep(Duration::from_secs(3)).await;
+        wire.exchange(&post("tcp@a:1")).await;
+        assert_eq!(age(3_000).await, 7 * 3_000, "a heartbeat is a request as well");
+        assert_eq!(age(4_500).await, 0, "a silence of half a lease");
+        assert_eq!(age(3_000).await, 3_000);
     });
 }
 

@@ -39,8 +39,8 @@ fn a_weight_is_listed_with_its_server() {
     });
 }
 
-/// The servers of each name are a list of their own. A name is 1 to 64 letters, digits, `-`, `_` and `.`; another one
-/// is 400.
+/// The servers of each name are a list of their own. A name is 1 to 64 letters, digits, `-`, `_` and `.`, with no dot in
+/// front; another one is 400.
 ///
 /// With one list for all, a program of two services needs two registries, or its calls end at servers that do not know
 /// the method.
@@ -68,7 +68,7 @@ fn each_name_has_a_list_of_its_own() {
         assert_eq!(texts(&registry.servers_of(&longest)), ["tcp@a:1"], "the same server, under another name");
 
         let too_long = "n".repeat(65);
-        for name in ["", "a/b", "a%20b", "a,b", "a:b", "%C3%A4", &too_long] {
+        for name in ["", "a/b", "a%20b", "a,b", "a:b", "%C3%A4", "..", ".a", &too_long] {
             for method in ["GET", "POST", "DELETE"] {
                 let answer = wire.exchange(&at(method, name, "tcp@a:1")).await;
                 assert_eq!(answer.status(), 400, "{method} {name:?}: {answer:?}");

@@ -28,10 +28,8 @@ mod hardening_discovery;
 mod hardening_listing;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use day7_registry::error::error_chain;
@@ -245,24 +243,6 @@ impl InMemory {
     async fn list(&self) -> serde_json::Value {
         self.exchange(&get()).await.json()
     }
-}
-
-/// Polls all of them until all are ready.
-async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
-    let mut outputs: Vec<_> = futures.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        for (future, output) in futures.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let Poll::Ready(ready) = future.as_mut().poll(cx)
-            {
-                *output = Some(ready);
-            }
-        }
-        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
 
 /// The registry's error, out of that of a call that has found no list.

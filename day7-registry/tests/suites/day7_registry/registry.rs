@@ -1,14 +1,39 @@
 //! The registry on the wire.
 //!
-//! Write `src/registry/request.rs`, then the table in `src/registry/leases.rs`, then `RegistryServer` in
-//! `src/registry/server.rs`: `respond`, `register`, `deregister` and `list`, then `serve_with_shutdown`, `serve_one` and
-//! `forget_ended`.
+//! Write `RegistryServer` in `src/registry/server.rs` as far as `respond`, with `check_origin` and `name` in
+//! `src/registry/request.rs`. Then the rest of that file, the table in `src/registry/leases.rs`, and `register`, `list` and
+//! `deregister` in `src/registry/server.rs`.
 //!
 //! A weight, a name and an id of the instance may wait for the next stage: without them it is 1, none and none.
 //!
 //! Chapter: Leases; The wire; Files of today > src/registry/leases.rs
 
 use super::*;
+
+/// Another path is 404. Another method is 405, and says which methods there are.
+///
+/// A status alone leaves a user who has mistyped a URL guessing. And a registry that takes any path seems to work
+/// until something else shares its port.
+///
+/// Hint: the path first, then the method. `Allow` is a header.
+#[test]
+fn other_paths_and_methods_are_refused() {
+    run(async || {
+        let running = RunningRegistry::start(&RegistryServer::new()).await;
+        for (method, path) in
+            [("GET", "/elsewhere"), ("POST", "/"), ("GET", "/_rrpc_/registry2"), ("GET", "/_rrpc_")]
+        {
+            let answer = running.exchange(&request(method, path, &["X-Rrpc-Server: tcp@a:1"])).await;
+            assert_eq!(answer.status(), 404, "{method} {path}: {answer:?}");
+            assert!(!answer.body.is_empty(), "{method} {path}: what is here?");
+        }
+        let put = running.exchange(&request("PUT", REGISTRY_PATH, &["X-Rrpc-Server: tcp@a:1"])).await;
+        assert_eq!(put.status(), 405, "{put:?}");
+        let allowed: BTreeSet<_> =
+            put.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
+        assert!(allowed.is_superset(&BTreeSet::from(["GET", "POST", "DELETE"])), "{put:?}");
+    });
+}
 
 /// `POST` answers 200 and says how long the lease is, as a header and in JSON.
 ///
@@ -169,31 +194,6 @@ fn a_request_must_name_exactly_one_reachable_server() {
         let longest = format!("tcp@{}:1", "a".repeat(194));
         assert_eq!(longest.len(), MAX_SERVER_LEN);
         assert_eq!(running.exchange(&post(&longest)).await.status(), 200, "200 bytes are not too long");
-    });
-}
-
-/// Another path is 404. Another method is 405, and says which methods there are.
-///
-/// A status alone leaves a user who has mistyped a URL guessing. And a registry that takes any path seems to work
-/// until something else shares its port.
-///
-/// Hint: the path first, then the method. `Allow` is a header.
-#[test]
-fn other_paths_and_methods_are_refused() {
-    run(async || {
-        let running = RunningRegistry::start(&RegistryServer::new()).await;
-        for (method, path) in
-            [("GET", "/elsewhere"), ("POST", "/"), ("GET", "/_rrpc_/registry2"), ("GET", "/_rrpc_")]
-        {
-            let answer = running.exchange(&request(method, path, &["X-Rrpc-Server: tcp@a:1"])).await;
-            assert_eq!(answer.status(), 404, "{method} {path}: {answer:?}");
-            assert!(!answer.body.is_empty(), "{method} {path}: what is here?");
-        }
-        let put = running.exchange(&request("PUT", REGISTRY_PATH, &["X-Rrpc-Server: tcp@a:1"])).await;
-        assert_eq!(put.status(), 405, "{put:?}");
-        let allowed: BTreeSet<_> =
-            put.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
-        assert!(allowed.is_superset(&BTreeSet::from(["GET", "POST", "DELETE"])), "{put:?}");
     });
 }
 

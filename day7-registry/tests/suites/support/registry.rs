@@ -208,7 +208,7 @@ impl HandRequest {
         self.answer("200 OK", &[&lease_line(lease)], "{}").await;
     }
 
-    /// Answers with a list, as a registry that has been there for ever.
+    /// Answers with a list, as a registry that has been there for long.
     pub async fn list(self, lease: Duration, servers: &[&str]) {
         self.list_at_age(Duration::from_secs(1_000_000), lease, servers).await;
     }

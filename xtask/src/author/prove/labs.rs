@@ -133,7 +133,8 @@ fn fitting<'a>(day: &'static Day, labs: &'a [Lab], tree: &Tree, report: &mut Rep
 
 /// A day with its own suite and its library only: what labs are tried out with. It saves building the rest.
 fn bare(mut tree: Tree, day: &Day) -> Tree {
-    let uses_program = tree.values().any(|text| text.contains("CARGO_BIN_EXE"));
+    let is_suite = |path: &str| path.starts_with(suites::DIR);
+    let uses_program = tree.iter().any(|(path, text)| is_suite(path) && text.contains("CARGO_BIN_EXE"));
     if !uses_program {
         tree.retain(|path, _| !is_program(path));
         tree.insert("src/main.rs".to_owned(), "//! Nothing.\n\nfn main() {}\n".to_owned());
