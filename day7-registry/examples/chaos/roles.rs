@@ -76,7 +76,9 @@ fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminated = signal(SignalKind::terminate())?;
-        Ok(async move { drop(terminated.recv().await) })
+        Ok(async move {
+            terminated.recv().await;
+        })
     }
     #[cfg(not(unix))]
     Ok(std::future::pending())
