@@ -53,7 +53,6 @@ pub use error::{Code, Error, MAX_ERROR_CHARS, RemoteError};
 pub use http::connect::{MAX_HTTP_HEADER_LEN, RPC_PATH};
 pub use http::door::DEBUG_PATH;
 pub use http::endpoint::{Address, Endpoint, EndpointError, SocketPath};
-pub use registry::backoff::MAX_BACKOFF;
 pub use registry::client::{HttpRegistry, MAX_LIST_LEN};
 pub use registry::discovery::{MAX_REFRESH_INTERVAL, MIN_REFRESH_INTERVAL, RegistryDiscovery};
 pub use registry::heartbeat::{Heartbeat, MAX_HEARTBEAT_INTERVAL};
@@ -61,8 +60,8 @@ pub use registry::server::RegistryServer;
 pub use registry::url::{RegistryUrl, RegistryUrlError};
 pub use registry::{
     AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, LEASE_HEADER,
-    MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH, Registry,
-    RegistryError, SERVER_HEADER, SERVERS_HEADER, ServerList, WEIGHT_HEADER,
+    MAX_BACKOFF, MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, MAX_SERVERS_HEADER_LEN, REGISTRY_PATH,
+    Registry, RegistryError, SERVER_HEADER, SERVERS_HEADER, ServerList, WEIGHT_HEADER,
 };
 pub use server::handler::{Handler, HandlerFuture, Reply, Request};
 pub use server::listener::Listener;

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-/// The longest pause after a failure. Shorter, if a lease leaves less time.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(5);
+use crate::registry::MAX_BACKOFF;
+
 /// The pause after the first failure, if the longest one allows for it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest pause that anything here makes, whatever lease a registry grants.
-pub(crate) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A regular interval, made shorter by chance, by up to a quarter. So programs that were started together do not send
 /// their requests together, round after round.
@@ -29,7 +29,7 @@ pub(super) fn spread(interval: Duration) -> Duration {
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub(super) struct Backoff {
     /// The last pause, before chance shortened it.
     pause: Option<Duration>,
 }
@@ -39,7 +39,7 @@ impl Backoff {
     ///
     /// The first one is at most a quarter of that: after a single failure there must be time for another
     /// attempt before a lease ends.
-    pub(crate) fn next(&mut self, longest: Duration) -> Duration {
+    pub(super) fn next(&mut self, longest: Duration) -> Duration {
         let longest = longest.clamp(SHORTEST_PAUSE, MAX_BACKOFF);
         let pause = match self.pause {
             Some(pause) => pause.saturating_mul(2).min(longest),
@@ -50,7 +50,7 @@ impl Backoff {
     }
 
     /// Starts again, after a success.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.pause = None;
     }
 }

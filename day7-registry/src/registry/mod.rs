@@ -21,7 +21,7 @@
 //! What servers and clients need of a registry is the trait [`Registry`]. [`HttpRegistry`](client::HttpRegistry)
 //! sends it to a [`RegistryServer`](server::RegistryServer); another implementation may use etcd.
 
-pub mod backoff;
+mod backoff;
 pub mod client;
 pub mod discovery;
 pub mod heartbeat;
@@ -65,6 +65,8 @@ pub const MAX_INSTANCE_ID_LEN: usize = 64;
 pub const MAX_SERVERS_HEADER_LEN: usize = 4096;
 /// The default for one request to the registry, from connecting to the last byte of the answer.
 pub const DEFAULT_REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest pause after a failed heartbeat or refresh. A third of the lease, if that is shorter.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// A registry, as its users see it: [`Heartbeat`](heartbeat::Heartbeat) registers a server, and
 /// [`RegistryDiscovery`](discovery::RegistryDiscovery) lists the servers. One value is for the servers of one service.

@@ -99,7 +99,7 @@ fn a_shutdown_keeps_to_one_time_limit() {
 #[test]
 fn a_server_that_starts_again_wins_at_once() {
     run(async || {
-        let registry = RegistryServer::new().lease(Duration::from_millis(300));
+        let registry = RegistryServer::new().lease(Duration::from_secs(2));
         let running = RunningRegistry::start(&registry).await;
         let old = Heartbeat::start(running.client(), endpoint("tcp@a:1"));
         within("the registration", old.wait_registered()).await;
