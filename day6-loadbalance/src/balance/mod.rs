@@ -99,7 +99,7 @@ impl BalancedClient {
         self,
         connect: impl Fn(Endpoint, Options) -> Connecting + Send + Sync + 'static,
     ) -> BalancedClient {
-        let (discovery, options) = (Arc::clone(&self.shared.discovery), self.shared.pool.options().clone());
+        let (discovery, options) = (Arc::clone(&self.shared.discovery), self.shared.pool.options.clone());
         BalancedClient { shared: Shared::new(discovery, options, Arc::new(connect)), ..self }
     }
 

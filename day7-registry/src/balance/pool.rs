@@ -46,7 +46,7 @@ pub(super) type Connector = dyn Fn(Endpoint, Options) -> Connecting + Send + Syn
 /// The connections of one [`BalancedClient`](crate::BalancedClient).
 pub(super) struct Pool {
     connector: Arc<Connector>,
-    options: Options,
+    pub(super) options: Options,
     list: Arc<CurrentList>,
     table: Mutex<Table>,
 }
@@ -222,21 +222,23 @@ impl Pool {
     /// flight on them still get their replies.
     pub(super) async fn follow_list(&self) {
         let mut servers = self.list.watch();
+        let mut followed = None;
         while servers.changed().await.is_ok() {
             let Some(list) = self.list.get() else { continue };
+            if followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &list)) {
+                continue; // an attempt to learn more has found nothing new
+            }
             let mut table = self.lock();
             table.entries.retain(|endpoint, _| list.position(endpoint).is_some());
             table.connected.retain(|(endpoint, _)| list.position(endpoint).is_some());
+            drop(table);
+            followed = Some(list);
         }
     }
 
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.lock().entries.values().filter_map(Entry::ready).count()
-    }
-
-    pub(super) fn options(&self) -> &Options {
-        &self.options
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -28,11 +28,11 @@ impl Ring {
 
     /// The owner of a key, and then the servers behind it on the ring: where the key goes when those before are gone.
     /// It is the server with the first point at or after the key's own, exactly as in the README of day 6, The wire. A
-    /// server comes once for each of its points.
-    pub(super) fn owners(&self, key: &str) -> impl Iterator<Item = usize> {
+    /// server comes once for each of its points; `skipped` of them are left out.
+    pub(super) fn owners(&self, key: &str, skipped: usize) -> impl Iterator<Item = usize> {
         let key = hash(key);
         let (before, after) = self.0.split_at(self.0.partition_point(|(point, _)| *point < key));
-        after.iter().chain(before).map(|(_, position)| *position)
+        after.iter().chain(before).skip(skipped).map(|(_, position)| *position)
     }
 }
 

@@ -158,10 +158,11 @@ impl Iterator for Candidates<'_> {
             return None;
         }
         let chosen = if let SelectMode::ConsistentHash(key) = self.mode {
-            let mut behind = list.ring().owners(key).enumerate().skip(*owners);
-            let (passed, owner) = behind.find(|(_, owner)| !tried.contains(owner))?;
-            *owners = passed + 1;
-            owner
+            let mut behind = list.ring().owners(key, *owners);
+            behind.find(|owner| {
+                *owners += 1;
+                !tried.contains(owner)
+            })?
         } else {
             self.selector.turns.lock().unwrap_or_else(PoisonError::into_inner).choose(self.mode, list, tried)
         };
@@ -194,8 +195,8 @@ impl Turns {
     }
 }
 
-/// One round: in it, each server has as many turns as its weight says.
-const ROUND: u64 = 1 << 32;
+/// One round: in it, each server has as many turns as its weight says. In 128 bits there are more rounds than calls.
+const ROUND: u128 = 1 << 32;
 
 /// When each server has its next turn. The turns of one server are evenly spaced, and begin anywhere.
 ///
@@ -207,7 +208,7 @@ const ROUND: u64 = 1 << 32;
 #[derive(Default)]
 struct ByWeight {
     /// `(when, position in the list)`, the earliest first.
-    turns: BinaryHeap<Reverse<(u64, usize)>>,
+    turns: BinaryHeap<Reverse<(u128, usize)>>,
     /// The list that the positions are of.
     list: Option<Arc<List>>,
 }
@@ -247,6 +248,6 @@ impl ByWeight {
 }
 
 /// The time between two turns of a server.
-fn period(list: &List, position: usize) -> u64 {
-    ROUND / u64::from(list.servers[position].weight.max(1))
+fn period(list: &List, position: usize) -> u128 {
+    ROUND / u128::from(list.servers[position].weight.max(1))
 }
