@@ -11,7 +11,6 @@ use day7_registry::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -52,7 +51,7 @@ pub(crate) async fn registry(addr: &str) -> anyhow::Result<()> {
 
 pub(crate) async fn server(registry: &str, ledger: &Path) -> anyhow::Result<()> {
     end_with_the_parent();
-    let mut terminated = signal(SignalKind::terminate())?;
+    let terminated = terminated()?;
     let ledger =
         OpenOptions::new().append(true).create(true).open(ledger).context("cannot open the ledger")?;
     let services = ServiceMap::new();
@@ -65,10 +64,24 @@ pub(crate) async fn server(registry: &str, ledger: &Path) -> anyhow::Result<()> 
     timeout(LEASE, heartbeat.wait_registered()).await.ok();
     println!("{endpoint}");
     let stopped = async {
-        terminated.recv().await;
+        terminated.await;
         heartbeat.shutdown().await.ok(); // the registry may be stopped: then the lease ends by itself
     };
     Ok(Server::new(services).serve_with_shutdown(listener, stopped).await?)
+}
+
+/// A future of SIGTERM, which counts from this call on. Where there is no such signal, faults cannot be made either.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminated = signal(SignalKind::terminate())?;
+        Ok(async move {
+            terminated.recv().await;
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(std::future::pending())
 }
 
 /// Stdin is a pipe from the process that started this one. It ends when that process does.

@@ -103,7 +103,7 @@ pub(super) struct ListArgs {
 #[derive(Args)]
 pub(super) struct Target {
     #[command(flatten)]
-    pub(super) place: Either,
+    pub(super) place: PlaceArgs,
     /// At the registry, only the servers of the service with this name.
     #[arg(long, value_name = "NAME", conflicts_with = "to")]
     pub(super) service: Option<String>,
@@ -114,7 +114,7 @@ pub(super) struct Target {
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Either {
+pub(super) struct PlaceArgs {
     /// A registry, e.g. http://127.0.0.1:9999.
     #[arg(long, value_name = "URL")]
     pub(super) registry: Option<RegistryUrl>,
