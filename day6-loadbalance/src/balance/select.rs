@@ -3,7 +3,7 @@
 //! ```text
 //! Random               a c b b a c c …      no memory at all
 //! RoundRobin           a b c a b c a …      every server the same share
-//! WeightedRoundRobin   a a b a c a a …      a:5 b:1 c:1, and never in clumps
+//! WeightedRoundRobin   a b a a b a a b …    a:6 b:3, the turns of each evenly spaced
 //! ConsistentHash(key)  the same key, the same server; a server that leaves takes only its own keys along
 //! LeastLoaded          two by chance, and of these the one with fewer calls in flight
 //! ```
