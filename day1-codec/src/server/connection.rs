@@ -108,7 +108,7 @@ where
                     None => return Ok(()),
                 },
             }
-            // One read may hold hundreds of calls. After some of them this lets everybody else have a turn.
+            // One read may hold hundreds of calls. After some of them this lets all others have a turn.
             tokio::task::coop::consume_budget().await;
         }
     }

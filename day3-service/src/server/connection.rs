@@ -94,7 +94,7 @@ struct Connection<'a, R, W> {
     handlers: JoinSet<Outcome>,
     /// The calls in flight, by `seq`.
     in_flight: HashSet<u64>,
-    /// How long calls were started since everybody else had a turn.
+    /// How long calls were started since all others had a turn.
     busy: Duration,
 }
 
@@ -124,7 +124,7 @@ where
     }
 
     /// Receives the messages that have been read. One read may hold hundreds of calls: their replies leave in
-    /// one write, but after a slice of time everybody else has a turn first, and the result is `true`.
+    /// one write, but after a slice of time all others have a turn first, and the result is `true`.
     async fn receive_slice(&mut self) -> Result<bool, Error> {
         let mut since = Instant::now();
         while self.has_room()

@@ -42,7 +42,7 @@ pub(crate) struct Sample {
     pub(crate) client_cpu: f64,
     /// TCP segments that the whole machine has sent.
     pub(crate) segments: u64,
-    /// Calls before, during and after: for whoever counts instructions of a whole process.
+    /// Calls before, during and after: for dividing the instructions of a whole process.
     pub(crate) all_calls: u64,
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn raise_file_limit() -> Result<u64> {
     Ok(most)
 }
 
-/// The machine, the day and the revision of this tree, for whoever reads the results later.
+/// The machine, the day and the revision of this tree, for a reader of the results.
 pub(crate) fn description() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -173,7 +173,7 @@ impl CompareArgs {
             (_, true) => Duration::from_secs_f64(check),
             _ => Duration::from_secs_f64(full),
         };
-        // Results that stay are of a full run: of everything, and for as long as everybody else's.
+        // Results that stay are of a full run: of everything, and for as long as those of the others.
         let chooses = !(self.only.is_empty() && self.workloads.is_empty() && self.placements.is_empty());
         let is_partial = chooses || self.rounds.is_some() || self.seconds.is_some();
         let settings = Settings {

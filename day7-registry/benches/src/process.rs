@@ -69,7 +69,7 @@ pub(crate) fn run(args: &[String], limit: Duration) -> Result<String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    // One line: it fits the pipe, so nobody had to read it before.
+    // One line: it fits the pipe, so the parent did not have to read it before.
     let mut output = String::new();
     process.stdout.read_to_string(&mut output)?;
     if !status.success() {

@@ -84,7 +84,7 @@ impl Cluster {
                 return Ok(member);
             }
         }
-        anyhow::bail!("nobody leads")
+        anyhow::bail!("no member leads")
     }
 
     /// One request to one member, by hand.

@@ -45,7 +45,7 @@ impl Gateway {
     }
 
     /// Asks one member after the other, beginning with the one that answered last, until one has an answer. Each has an
-    /// equal part of the time. To ask twice does no harm: a lease that nobody uses ends, the rest is the same again.
+    /// equal part of the time. To ask twice does no harm: an unused lease ends, the rest is the same again.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, RegistryError> {
         let mut last = RegistryError::Unreachable(Arc::from(Box::from("there are no members")));
         let share = self.limit / self.members.len().max(1) as u32;

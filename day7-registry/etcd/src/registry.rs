@@ -141,7 +141,7 @@ impl Registry for EtcdRegistry {
             }
         }
         let servers = newest.into_values().map(|(_, instance)| instance).collect();
-        // The cluster remembers: it knows everybody at any time.
+        // The cluster remembers: it knows all servers at any time.
         Ok(ServerList::new(servers, self.ttl))
     }
 

@@ -202,7 +202,7 @@ async fn without_any_member_the_last_good_list_serves() {
     assert!(failed.await.unwrap().is_some());
     tokio::time::sleep(2 * LEASE).await;
     let _: i32 = within("a reply", client.call("one", &())).await.unwrap();
-    // It comes back, and everybody is known again.
+    // It comes back, and the server is known again.
     etcd.restart(0).unwrap();
     eventually(&registry(&etcd), &[Instance::new(endpoint)]).await;
 }

@@ -47,12 +47,12 @@ async fn main() -> anyhow::Result<()> {
     let stranger = balanced(&endpoints, &ours, theirs.issue("alice")?)?;
     match stranger.call::<_, String>("Door.greet", &()).await {
         Ok(reply) => bail!("a stranger was greeted: {reply}"),
-        Err(error) => println!("another authority's alice:  {error}"),
+        Err(error) => println!("another authority's alice:   {error}"),
     }
     let deceived = balanced(&endpoints, &theirs, ours.issue("alice")?)?;
     match deceived.call::<_, String>("Door.greet", &()).await {
         Ok(reply) => bail!("a client believed a stranger: {reply}"),
-        Err(error) => println!("a server nobody vouched for: {error}"),
+        Err(error) => println!("a server without a voucher:  {error}"),
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Waits, but not for ever.
+/// Waits, but not without limit.
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(20), future).await {
         Ok(value) => value,
@@ -123,7 +123,7 @@ async fn a_handler_knows_who_calls_over_tcp_and_through_connect() {
 }
 
 #[tokio::test]
-async fn a_client_that_nobody_vouched_for_is_not_served() {
+async fn a_client_of_another_authority_is_not_served() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = TestServer::start(&authority, "tcp", |server| server).await;
     let config = client_config(other.issue("alice"), authority.roots()).unwrap();
@@ -139,7 +139,7 @@ async fn a_client_that_nobody_vouched_for_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouched_for_or_of_another_name_is_not_called() {
+async fn a_server_of_another_authority_or_name_is_not_called() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = TestServer::start(&authority, "tcp", |server| server).await;
     let config = client_config(authority.issue("alice"), other.roots()).unwrap();

@@ -13,7 +13,7 @@ use crate::course::Day;
 /// `text`, a file of day `from` at `path`, as day `to` would have it, laid out by rustfmt.
 ///
 /// A longer crate name can push a line over the limit. What rustfmt then does to the line is no change of
-/// anybody's, so it is done here too. Without rustfmt the text is returned as it is.
+/// anyone’s, so it is done here too. Without rustfmt the text is returned as it is.
 pub(crate) fn carry(root: &Path, path: &str, text: &str, from: &Day, to: &Day) -> String {
     let translated = translate(text, from, to);
     if translated == text || !path.ends_with(".rs") {

@@ -338,7 +338,7 @@ failures:
         assert_eq!(found.reason, ["it was still running after 30 s, and was ended"]);
         let found = failed(
             "thread 't' (1) panicked at day2-client/tests/suites/support/mod.rs:55:9:\n\
-             the test did not end within 20s: something blocks its thread or waits for ever\nmore\n",
+             the test did not end within 20s: something blocks its thread or waits without end\nmore\n",
         );
         assert_eq!((found.step, found.reason.len(), found.place), (Step::Hung, 1, None));
     }

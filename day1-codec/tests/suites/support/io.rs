@@ -152,7 +152,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
     }
 }
 
-/// A listener that plays back a list of results, then waits for ever. Nothing is known about its peers.
+/// A listener that plays back a list of results, then waits without end. Nothing is known about its peers.
 pub struct Script<Io>(pub VecDeque<io::Result<Io>>);
 
 impl<Io: AsyncRead + AsyncWrite + Send + 'static> Listener for Script<Io> {
@@ -212,7 +212,7 @@ impl AsyncRead for Flood {
             self.seen.sent.fetch_add(1, Ordering::SeqCst);
         }
         if self.unread.is_empty() {
-            return Poll::Pending; // for ever
+            return Poll::Pending; // without end
         }
         let len = self.unread.len().min(buf.remaining());
         buf.put_slice(&self.unread[..len]);

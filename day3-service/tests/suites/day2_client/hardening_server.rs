@@ -161,7 +161,7 @@ fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
 /// answers all that it has read, and reads on as long as there is more, does not let the other have a turn: in our
 /// first edition for 95 ms.
 ///
-/// Hint: note how long calls were started since everybody else had a turn, and after a slice of time yield once.
+/// Hint: note how long calls were started since all others had a turn, and after a slice of time yield once.
 #[test]
 fn a_flood_of_ready_handlers_holds_up_no_other_client() {
     run(async || {

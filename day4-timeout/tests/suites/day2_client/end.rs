@@ -1,4 +1,4 @@
-//! The end of a connection: whoever ends it, each call learns how it ended.
+//! The end of a connection: whichever side ends it, each call learns how it ended.
 //!
 //! Write `InFlight::close`, `fail_all` and `is_open` in `src/client/in_flight.rs`, the last part of `run`, and the
 //! `Drop` of `Connection`, in `src/client/connection.rs`, and `Client::close`, `closed` and `is_available` in

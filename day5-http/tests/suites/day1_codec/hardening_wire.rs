@@ -465,7 +465,7 @@ fn no_error_text_names_a_rust_path() {
 
 /// A client of another protocol reads what it began with: those four bytes were taken for a length.
 ///
-/// "A frame of 1195725856 bytes" does not tell an operator that somebody opened the port with a browser.
+/// "A frame of 1195725856 bytes" does not tell an operator that a browser opened the port.
 ///
 /// Hint: the error has the length; its bytes are what the peer sent.
 #[test]

@@ -404,7 +404,7 @@ fn a_small_request_leaves_at_once() {
 
 /// A client at the wrong port reads what that server began with: those four bytes were taken for a length.
 ///
-/// "A frame of 1213486160 bytes" does not tell anybody that this is the port of a web server.
+/// "A frame of 1213486160 bytes" does not tell a reader that this is the port of a web server.
 ///
 /// Hint: the error has the length; its bytes are what the peer sent.
 #[test]

@@ -215,7 +215,7 @@ fn a_server_that_has_left_gets_no_call() {
 /// With least-loaded, a server that is new in the list is dialed beside the calls: none waits for it, and it gets calls
 /// when its connection is there.
 ///
-/// A mode that chooses among the connected servers would leave a new one without calls for ever.
+/// A mode that chooses among the connected servers would leave a new one without calls.
 ///
 /// Hint: each call takes any server of the list, and has it dialed if it is not connected.
 #[test]
@@ -283,7 +283,7 @@ fn a_connector_makes_the_connections() {
 ///
 /// A connector is written elsewhere, and may forget its limit.
 ///
-/// Hint: the pool limits the attempt, whoever makes it.
+/// Hint: the pool limits the attempt, whichever connector makes it.
 #[test]
 fn a_connector_that_hangs_is_limited() {
     run(async || {

@@ -63,7 +63,7 @@ where
         build().block_on(test);
     });
     if waiting.recv_timeout(TEST) == Err(RecvTimeoutError::Timeout) {
-        panic!("the test did not end within {TEST:?}: something blocks its thread or waits for ever");
+        panic!("the test did not end within {TEST:?}: something blocks its thread or waits without end");
     }
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);

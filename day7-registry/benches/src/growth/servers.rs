@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 /// A lease that outlives the measurement.
 const LEASE: Duration = Duration::from_secs(3600);
 
-/// The registry's process: prints its URL, and serves for ever.
+/// The registry's process: prints its URL, and serves until it is stopped.
 pub(crate) fn run_registry() -> Result<()> {
     machine::runtime()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A writer takes everything that is queued and writes it in one go. Whether it first yields once to the
-//! scheduler, so that whoever is ready joins the batch, makes a floor of its own.
+//! scheduler, so that others that are ready join the batch, makes a floor of its own.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ async fn write_batches(
     Ok(())
 }
 
-/// The calls in flight; or, once the reader has ended and nobody could answer them, why it did.
+/// The calls in flight; or, once the reader has ended and they cannot be answered, why it did.
 type Table = Result<HashMap<u64, oneshot::Sender<Bytes>>, String>;
 
 /// What callers and the reader share.

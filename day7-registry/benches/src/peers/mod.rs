@@ -66,7 +66,7 @@ impl Peer {
         matches!(self, Peer::FloorBare | Peer::FloorTasks | Peer::FloorTasksYield)
     }
 
-    /// Listens on a free port of the loopback, says where, and serves for ever.
+    /// Listens on a free port of the loopback, says where, and serves until it is stopped.
     pub(crate) async fn serve(self, announce: impl FnOnce(SocketAddr)) -> Result<()> {
         match self {
             Peer::RrpcBincode | Peer::RrpcJson => rrpc::serve(announce).await,

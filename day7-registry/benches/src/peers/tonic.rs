@@ -1,5 +1,5 @@
 //! tonic: gRPC over one HTTP/2 connection, with its defaults but one. A server lets a client have 200 calls in
-//! flight; the workload has up to 1024, so the limit is raised, as anybody would who needs that many.
+//! flight; the workload has up to 1024, so the limit is raised, as a user would who needs that many.
 
 use std::net::SocketAddr;
 

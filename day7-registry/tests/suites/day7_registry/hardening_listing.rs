@@ -77,7 +77,7 @@ fn a_server_lists_its_services_as_they_are_now() {
     });
 }
 
-/// A server that does not add the list does not tell what it has to whoever calls that method.
+/// A server that does not add the list does not tell what it has to a caller of that method.
 ///
 /// Names and types are of use to an attacker.
 ///
