@@ -5,7 +5,11 @@
 //! signal. Where no socket is needed, the clock is paused.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
-mod registry;
+mod paths;
+
+mod registering;
+
+mod leases;
 
 mod instances;
 
