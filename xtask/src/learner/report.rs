@@ -34,11 +34,13 @@ pub(crate) struct Report<'a> {
 
 impl Report<'_> {
     /// The step to work on: the first that came to a wrong result, else the first that is not passed. What is wrong
-    /// is to be understood before more is written.
+    /// is to be understood before more is written. But a stage that is not written yet comes before those behind it:
+    /// what fails there may be what is missing.
     pub(crate) fn first(&self) -> Option<(&Test, &Finding)> {
         let steps = || self.suite.tests.iter().zip(self.findings);
+        let open = steps().find(|(_, finding)| finding.step != Step::Passed)?;
         let wrong = steps().find(|(_, finding)| matches!(finding.step, Step::Failed | Step::Hung));
-        wrong.or_else(|| steps().find(|(_, finding)| finding.step != Step::Passed))
+        wrong.filter(|(test, _)| test.stage <= open.0.stage).or(Some(open))
     }
 
     pub(crate) fn passed(&self) -> usize {

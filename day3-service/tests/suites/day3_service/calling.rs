@@ -2,7 +2,7 @@
 //!
 //! Write `new`, `add`, `remove`, `get`, `services` and `call` of `ServiceMap` in `src/service/map.rs`, and in
 //! `src/service/mod.rs` what was left: `Method::call`, and the function inside of `ServiceBuilder::method`, which
-//! decodes, calls and encodes. The counters may wait.
+//! decodes, calls and encodes. A call ends with its guard, so `Running::drop` belongs here; what it counts may wait.
 //!
 //! Chapter: The wire > service_method; Files of today > src/service/map.rs
 

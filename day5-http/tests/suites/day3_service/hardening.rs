@@ -495,3 +495,95 @@ fn a_method_may_have_the_name_of_a_method_of_the_receiver() {
         assert_eq!(call::<_, u32>(&client, "Plain.clone", "url").await, 3);
     });
 }
+
+/// The types in the table are short wherever they stand: in an array, in a slice, behind a reference.
+///
+/// A page of full paths is hard to read, and half a path is wrong.
+///
+/// Hint: a path has letters, digits, `_` and `::`. Brackets and `&` belong to no path.
+#[test]
+fn types_in_brackets_are_short() {
+    let service = Service::builder("Types", ())
+        .method("array", |_, (): ()| async { Ok([TWO_AND_THREE; 2]) })
+        .method("boxed", |_, _: Box<[Sum]>| async { Ok("static") })
+        .build()
+        .unwrap();
+    assert_eq!(service.method("array").unwrap().reply_type(), "[Sum; 2]");
+    let boxed = service.method("boxed").unwrap();
+    assert_eq!((boxed.argument_type(), boxed.reply_type()), ("Box<[Sum]>".into(), "&str".into()));
+}
+
+/// Names that differ in upper and lower case are two names.
+///
+/// A method `get` and a method `Get` may both be there, and so may two such services.
+///
+/// Hint: compare names as they are, also for a duplicate.
+#[test]
+fn upper_and_lower_case_differ() {
+    let two = Service::builder("S", ())
+        .method("get", |_, (): ()| async { Ok(1) })
+        .method("Get", |_, (): ()| async { Ok(2) });
+    assert!(two.build().is_ok_and(|service| service.methods().count() == 2));
+    let services = ServiceMap::new();
+    for name in ["Arith", "arith"] {
+        services.add(Service::builder(name, ()).build().unwrap()).unwrap();
+    }
+}
+
+/// A method whose argument is `()` takes `()` only.
+///
+/// A value of no size needs no bytes, so it is tempting not to decode it. Then a client that sends a number to the
+/// wrong method gets an answer.
+///
+/// Hint: decode every argument.
+#[test]
+fn a_method_without_an_argument_takes_none() {
+    run(async || {
+        let services = ServiceMap::new();
+        services.add(Counter::starting_at(7).service("Counter")).unwrap();
+        let server = start(Server::new(services.clone())).await;
+        for codec in Codec::ALL {
+            let client = connect_with(&server, codec).await;
+            let error = error_of(&client, "Counter.get", 5).await;
+            assert_eq!(*error.code(), Code::INVALID_ARGUMENT, "{codec:?}");
+        }
+    });
+}
+
+/// A call that is stopped is in flight until what its method holds has been dropped.
+///
+/// A caller that waits for `in_flight` to be 0 wants to know that nothing of a call is left.
+///
+/// Hint: drop the method's future before the guard that counts.
+#[test]
+fn a_call_is_in_flight_until_its_method_is_dropped() {
+    struct Guard(ServiceMap, mpsc::UnboundedSender<u64>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.1.send(counts(&self.0, "Slow.wait").2).ok();
+        }
+    }
+    run(async || {
+        let (server, services, _client) = arith_server().await;
+        let leaves = connect(&server).await;
+        let (dropped, mut was_dropped) = mpsc::unbounded_channel();
+        let (entered, mut has_entered) = mpsc::unbounded_channel();
+        let map = services.clone();
+        let slow = Service::builder("Slow", ()).method("wait", move |_, (): ()| {
+            let (map, dropped, entered) = (map.clone(), dropped.clone(), entered.clone());
+            async move {
+                let _guard = Guard(map, dropped);
+                entered.send(()).ok();
+                std::future::pending::<()>().await;
+                Ok(1)
+            }
+        });
+        services.add(slow.build().unwrap()).unwrap();
+        let call = send(&leaves, "Slow.wait", ()).await;
+        within("the call has begun", has_entered.recv()).await;
+        leaves.close();
+        assert!(within("the end of the call", call).await.is_err());
+        assert_eq!(within("the guard is dropped", was_dropped.recv()).await, Some(1));
+        services.remove("Slow"); // the map is in itself no longer
+    });
+}
