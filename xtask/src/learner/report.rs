@@ -459,13 +459,25 @@ Add --hint to read why.
     }
 
     #[test]
-    fn what_is_wrong_comes_before_what_is_not_written() {
+    fn what_is_wrong_comes_before_what_is_not_written_in_its_stage_or_a_later_one() {
         let text = show(
-            [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::Hung, &[])],
+            [(Step::NotReached, &["not yet implemented"]), (Step::Hung, &[]), (Step::Passed, &[])],
             false,
         );
         assert!(text.contains("1 of 3 passed, 1 hung, 1 not yet reached"));
-        assert!(text.contains("The first step that hangs: an_answer\n"), "{text}");
+        assert!(text.contains("The first step that hangs: whole_frames\n"), "{text}");
+        let text = show([(Step::Failed, &[]), (Step::Passed, &[]), (Step::NotReached, &[])], false);
+        assert!(text.contains("The first step that fails: a_frame\n"), "{text}");
+    }
+
+    /// The step behind it may fail for want of what is not written.
+    #[test]
+    fn a_stage_that_is_not_written_comes_before_what_is_wrong_in_a_later_one() {
+        let text = show(
+            [(Step::NotReached, &["not yet implemented"]), (Step::Passed, &[]), (Step::Failed, &[])],
+            false,
+        );
+        assert!(text.contains("The next step: a_frame\n"), "{text}");
     }
 
     #[test]
