@@ -129,8 +129,8 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Se
 ///   work.
 /// * It may be dropped at any `await`, for example when the client has gone. What must be undone then belongs
 ///   into a guard's `Drop`.
-/// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other. It needs
-///   `panic = "unwind"`.
+/// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other; one in a `Drop`, after the
+///   reply was ready, changes nothing. It needs `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Starts to answer one request.
     fn call(&self, request: Request) -> HandlerFuture;

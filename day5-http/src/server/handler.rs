@@ -153,8 +153,8 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Se
 ///   ([`Code::DEADLINE_EXCEEDED`]). What must be undone then belongs into a guard's `Drop`.
 /// * A job that was started with `spawn_blocking` goes on after that. Move the [`Request`] into it: a request that
 ///   is alive counts as a call in flight, so such jobs cannot pile up without limit.
-/// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other. It needs
-///   `panic = "unwind"`.
+/// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other; one in a `Drop`, after the
+///   reply was ready, changes nothing. It needs `panic = "unwind"`.
 pub trait Handler: Send + Sync + 'static {
     /// Starts to answer one request.
     fn call(&self, request: Request) -> HandlerFuture;

@@ -59,7 +59,7 @@ impl Options {
         self
     }
 
-    /// How many calls may be in flight; further ones wait. The server may allow fewer. Default:
+    /// How many calls may be in flight, at least 1; further ones wait. The server may allow fewer. Default:
     /// [`DEFAULT_MAX_IN_FLIGHT`].
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = calls;

@@ -454,3 +454,65 @@ fn the_text_of_a_peer_is_displayed_without_control_characters() {
         );
     });
 }
+
+/// Replies that were read together with a message that breaks the rules reach their callers.
+///
+/// The calls have run, and their replies are here. An error would say that they may have run.
+///
+/// Hint: hand out what was taken before you return the error.
+#[test]
+fn replies_in_front_of_a_broken_message_count() {
+    run(async || {
+        let (client, mut peer) = pair().await;
+        let (mut calls, seen) = begin_many(&client, &mut peer, 2).await;
+        peer.send(&[reply(seen[0].seq(), json!(7)), frame("no header")].concat()).await;
+        assert_eq!(within("the reply", calls.remove(0)).await.unwrap(), 7);
+        disconnected(within("the end of the other call", calls.remove(0)).await);
+    });
+}
+
+/// Replies that were read together with a goaway reach their callers at once.
+///
+/// Nothing more may come. A client that stops at the goaway and reads on waits for a byte that is not sent.
+///
+/// Hint: a goaway is one message among those that were read.
+#[test]
+fn replies_behind_a_goaway_of_the_same_read_count() {
+    run(async || {
+        let (client, mut peer) = pair().await;
+        let (mut calls, seen) = begin_many(&client, &mut peer, 1).await;
+        peer.send(&[goaway("shutting down"), reply(seen[0].seq(), json!(7))].concat()).await;
+        assert_eq!(within("the reply", calls.remove(0)).await.unwrap(), 7);
+    });
+}
+
+/// What lies behind a large payload leaves in the same write.
+///
+/// Hint: the small frames at the end are a part of the write as well.
+#[test]
+fn small_frames_behind_a_large_one_leave_with_it() {
+    run(async || {
+        let (sink, written) = Sink::new(true, usize::MAX);
+        let mut writer = FrameWriter::new(sink);
+        writer.queue(vec![7; 1 << 20].into()).unwrap();
+        writer.queue("behind it".into()).unwrap();
+        within("the end of the flush", writer.flush()).await.unwrap();
+        assert_eq!(written.lock().unwrap().writes.len(), 1);
+    });
+}
+
+/// A flush that was dropped half-way is still to be done.
+///
+/// The stream may keep bytes back until it is flushed. A writer that believes to be done leaves the last reply there.
+///
+/// Hint: note it before the first write, not after the last.
+#[test]
+fn a_flush_that_was_dropped_is_still_needed() {
+    run(async || {
+        let (io, _other) = duplex(8);
+        let mut writer = FrameWriter::new(tokio::io::BufWriter::new(io));
+        writer.queue(vec![7; 100].into()).unwrap();
+        assert!(poll_once(writer.flush()).await.is_none());
+        assert!(writer.needs_flush());
+    });
+}

@@ -207,3 +207,19 @@ fn servers_on_this_machine_are_left_out_of_the_list_of_a_registry_on_another() {
         assert_eq!(seen(&there.client().allow_local_servers()).await, sorted(&all), "on {ip}, as asked for");
     });
 }
+
+/// A weight of 0 is sent as 1, as it counts.
+///
+/// A registry takes weights from 1. One that is sent as 0 is refused, and the server is never listed.
+///
+/// Hint: the largest of the weight and 1.
+#[test]
+fn a_weight_of_zero_is_registered_as_one() {
+    run(async || {
+        let registry = RegistryServer::new();
+        let running = RunningRegistry::start(&registry).await;
+        let client = running.client();
+        within("the registration", client.register(&instance("tcp@a:1").weight(0))).await.unwrap();
+        assert_eq!(registry.servers(), [instance("tcp@a:1").weight(1)]);
+    });
+}

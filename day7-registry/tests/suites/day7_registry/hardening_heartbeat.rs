@@ -142,3 +142,58 @@ fn the_pauses_of_a_heartbeat_are_bounded() {
         expect_pauses(&super::pauses(&mut times, 5).await, &[400, 100, 200, 400, 400]);
     });
 }
+
+/// A shutdown does not wait for the pause until the next heartbeat.
+///
+/// With a lease of a minute that pause is longer than the limit of the shutdown. The server would then end without a
+/// deregistration, and clients would call it until its lease has ended.
+///
+/// Hint: wait for the pause and for the signal to stop at the same time.
+#[test]
+fn a_shutdown_cuts_a_long_pause_short() {
+    run_paused(async || {
+        let (registry, _times) = Scripted::new([Some(Duration::from_secs(3600))]);
+        let heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        within("the registration", heartbeat.wait_registered()).await;
+        let begin = Instant::now();
+        within("the end of the shutdown", heartbeat.shutdown()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(1), "it took {:?}", begin.elapsed());
+    });
+}
+
+/// A heartbeat that fails takes nothing of the lease that was granted before, and a lease without end is one, too.
+///
+/// A server that believes to be gone while it is listed would be restarted for nothing.
+///
+/// Hint: a failure is one thing to know, the end of the lease another. And `Instant + Duration::MAX` panics.
+#[test]
+fn a_lease_lasts_as_long_as_it_was_granted() {
+    run_paused(async || {
+        let (registry, _times) = Scripted::new([Some(Duration::from_secs(9)), None]);
+        let heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        within("the registration", heartbeat.wait_registered()).await;
+        sleep(Duration::from_millis(3500)).await;
+        assert!(heartbeat.last_error().is_some(), "the second heartbeat has failed");
+        assert!(heartbeat.is_registered(), "the lease of the first one goes on");
+
+        let (registry, _times) = Scripted::new([Some(Duration::MAX)]);
+        let heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        within("the registration", heartbeat.wait_registered()).await;
+        assert!(heartbeat.is_registered(), "a lease without end");
+        within("the end of the shutdown", heartbeat.shutdown()).await.unwrap();
+    });
+}
+
+/// The first pause after a failure is a quarter of the longest one, if the lease is short.
+///
+/// With a lease of 600 ms a third of it is 200 ms. A first pause of 100 ms leaves time for one attempt more, 50 ms for two.
+///
+/// Hint: the smaller of the two.
+#[test]
+fn a_short_lease_has_a_short_first_pause() {
+    run_paused(async || {
+        let (registry, mut times) = Scripted::new([Some(Duration::from_millis(600)), None]);
+        let _heartbeat = Heartbeat::start(registry, endpoint("tcp@a:1"));
+        expect_pauses(&pauses(&mut times, 5).await, &[200, 50, 100, 200, 200]);
+    });
+}

@@ -373,3 +373,40 @@ fn shutdown_does_not_wait_for_a_slow_client() {
         within("the end of the registry", ended).await.unwrap();
     });
 }
+
+/// An instance that has left is remembered for a whole lease from then on.
+///
+/// Its last heartbeat may be on its way for as long as a request may take, however old its lease was when it left.
+///
+/// Hint: a deregistration moves the end of the entry.
+#[test]
+fn an_instance_that_has_left_is_remembered_for_a_lease() {
+    run_paused(async || {
+        let registry = RegistryServer::new().lease(LEASE);
+        let wire = InMemory::serve(&registry);
+        assert_eq!(wire.status(&by("a", "POST", "tcp@a:1")).await, 200);
+        sleep(LEASE - Duration::from_secs(1)).await;
+        assert_eq!(wire.status(&by("a", "DELETE", "tcp@a:1")).await, 204);
+        sleep(LEASE - Duration::from_secs(1)).await;
+        assert_eq!(wire.status(&by("a", "POST", "tcp@a:1")).await, 409);
+    });
+}
+
+/// Of many former instances of an endpoint the oldest is forgotten first.
+///
+/// The one that was replaced last is the one whose heartbeat may still be on its way.
+///
+/// Hint: which end of the list is the oldest?
+#[test]
+fn the_oldest_former_instance_is_forgotten_first() {
+    run_paused(async || {
+        let registry = RegistryServer::new().lease(LEASE);
+        let wire = InMemory::serve(&registry);
+        for number in 0..12 {
+            assert_eq!(wire.status(&by(&format!("i{number}"), "POST", "tcp@a:1")).await, 200, "{number}");
+        }
+        for recent in ["i10", "i9", "i8"] {
+            assert_eq!(wire.status(&by(recent, "POST", "tcp@a:1")).await, 409, "{recent}");
+        }
+    });
+}
