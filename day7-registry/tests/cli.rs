@@ -29,7 +29,11 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Running {
-        let mut child = command(args).stderr(Stdio::null()).spawn().unwrap();
+        Running::start_with(args, Stdio::null())
+    }
+
+    fn start_with(args: &[&str], stderr: Stdio) -> Running {
+        let mut child = command(args).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, first_line) = mpsc::channel();
         thread::spawn(move || {
@@ -199,8 +203,30 @@ fn a_server_that_is_terminated_leaves_the_registry_and_ends_well() {
     while !stdout(&run(&["list", "--registry", url])).contains(&server.place) {
         assert!(started.elapsed() < DEADLINE, "never happened: the server is listed");
     }
+    terminate(&mut server);
+    assert!(!stdout(&run(&["list", "--registry", url])).contains(&server.place));
+}
+
+/// The reader of the log has gone, as in `server 2>&1 | head`. Each line that is written fails.
+#[cfg(unix)]
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let (reader, stderr) = std::io::pipe().unwrap();
+    let mut server = Running::start_with(&["server", "-vv"], stderr.into());
+    drop(reader);
+    for _ in 0..3 {
+        let failed = run(&["call", "--to", &server.place, "Arith.fail", r#"{"message":"for the log"}"#]);
+        let text = String::from_utf8_lossy(&failed.stderr);
+        assert!(failed.status.code() == Some(3) && text.contains("for the log"), "{failed:?}");
+    }
+    let sum = run(&["call", "--to", &server.place, "Arith.sum", r#"{"num1":1,"num2":2}"#]);
+    assert_eq!(stdout(&sum), "3\n");
+    terminate(&mut server);
+}
+
+#[cfg(unix)]
+fn terminate(server: &mut Running) {
     let kill = format!("kill -TERM {}", server.child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     assert_eq!(ended(&mut server.child, "the server"), Some(0));
-    assert!(!stdout(&run(&["list", "--registry", url])).contains(&server.place));
 }
