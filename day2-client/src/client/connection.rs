@@ -71,9 +71,8 @@ async fn read_replies<R: AsyncRead + Unpin>(
         if let Err(error) = end {
             return error;
         }
-        if !in_flight.is_open() && in_flight.len() == 0 {
-            // After its goaway, the server waits for nothing but our end of the stream.
-            return Error::Disconnected("the server has closed the connection".to_owned());
+        if in_flight.is_drained() {
+            return drained();
         }
         match reader.fill().await {
             Ok(true) => {}
@@ -117,5 +116,14 @@ async fn write_requests<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>, in_f
         if let Err(error) = writer.flush().await {
             return error;
         }
+        // The last call may have been given up by its caller.
+        if in_flight.is_drained() {
+            return drained();
+        }
     }
+}
+
+/// The end after a goaway: the server waits for nothing but our end of the stream.
+fn drained() -> Error {
+    Error::Disconnected("the server has closed the connection".to_owned())
 }

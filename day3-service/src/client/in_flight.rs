@@ -96,7 +96,7 @@ impl InFlight {
         Ok(outcome)
     }
 
-    /// Waits until there are requests to write.
+    /// Waits until there are requests to write, or the last call of a closed table has left.
     pub(super) async fn has_unsent(&self) {
         self.unsent.notified().await;
     }
@@ -168,6 +168,12 @@ impl InFlight {
         self.lock().closed.is_none()
     }
 
+    /// Whether there are no calls, and no new ones are accepted.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_some() && state.calls.is_empty()
+    }
+
     /// How many calls are in flight.
     pub(super) fn len(&self) -> usize {
         self.lock().calls.len()
@@ -179,6 +185,9 @@ impl InFlight {
         // One that is not sent keeps its place until `take_requests` has seen it.
         if entry.is_some_and(|entry| entry.request.is_none()) {
             self.places.add_permits(1);
+        }
+        if self.is_drained() {
+            self.unsent.notify_one();
         }
     }
 

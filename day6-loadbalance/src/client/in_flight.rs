@@ -241,6 +241,12 @@ impl InFlight {
         self.lock().closed.is_none()
     }
 
+    /// Whether there are no calls, and no new ones are accepted.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.lock();
+        state.closed.is_some() && state.calls.is_empty()
+    }
+
     /// How many calls are in flight.
     pub(super) fn len(&self) -> usize {
         self.lock().calls.len()

@@ -83,9 +83,8 @@ async fn read_replies<R: AsyncRead + Unpin>(
         if let Err(error) = end {
             return error;
         }
-        if !in_flight.is_open() && in_flight.len() == 0 {
-            // After its goaway, the server waits for nothing but our end of the stream.
-            return Error::Disconnected("the server has closed the connection".to_owned());
+        if in_flight.is_drained() {
+            return drained();
         }
         match silence.limit(in_flight, reader.fill()).await {
             Ok(true) => {}
@@ -208,5 +207,14 @@ async fn write_requests<W: AsyncWrite + Unpin>(
                 return error;
             }
         }
+        // The last call may have been given up by its caller.
+        if in_flight.is_drained() {
+            return drained();
+        }
     }
+}
+
+/// The end after a goaway: the server waits for nothing but our end of the stream.
+fn drained() -> Error {
+    Error::Disconnected("the server has closed the connection".to_owned())
 }

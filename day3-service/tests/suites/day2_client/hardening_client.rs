@@ -516,3 +516,21 @@ fn a_flush_that_was_dropped_is_still_needed() {
         assert!(writer.needs_flush());
     });
 }
+
+/// After a goaway the connection ends when the last call has left, also if its caller has given it up.
+///
+/// The server waits for the end of the stream. A client that looks only when it has read something waits for the server.
+///
+/// Hint: a call that leaves the table wakes the task that writes.
+#[test]
+fn a_call_that_is_given_up_can_be_the_last_after_a_goaway() {
+    run(async || {
+        let (client, mut peer) = pair().await;
+        let (calls, _) = begin_many(&client, &mut peer, 2).await;
+        peer.send(&goaway("shutting down")).await;
+        eventually("the client has read the goaway", || !client.is_available()).await;
+        drop(calls);
+        let mut rest = Vec::new(); // from day 4 on, two cancels
+        within("the end of the stream", peer.io.read_to_end(&mut rest)).await.unwrap();
+    });
+}
