@@ -7,7 +7,6 @@
 //! ```
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -168,12 +167,6 @@ impl Code {
     /// The code as it stands on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -91,7 +91,7 @@ async fn errors_in_json(mut wire: Wire) -> Result<()> {
         anyhow::bail!("an error was expected")
     };
     println!("   Call {seq} failed. The code is for programs, the text for people:");
-    println!("   {}: {}", error.code(), error.message());
+    println!("   {}: {}", error.code().as_str(), error.message());
 
     println!();
     println!("   The connection is as good as before. A third call on it, and this time it adds up:");

@@ -85,12 +85,13 @@ pub struct Reply {
 
 impl Reply {
     pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, RemoteError> {
-        match codec.encode(value) {
-            Ok(body) => Ok(Reply { body: body.into() }),
-            Err(error) => Err(RemoteError::new(Code::INTERNAL, format!("the reply: {error}"))),
-        }
+        let unencodable = |error| RemoteError::new(Code::INTERNAL, format!("the reply: {error}"));
+        Ok(Reply { body: codec.encode(value).map_err(unencodable)?.into() })
     }
 }
+
+/// How a call ended.
+pub(super) type Outcome = Result<Reply, RemoteError>;
 
 /// What [`Handler::call`] returns: the reply, or an error.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
@@ -148,14 +149,12 @@ impl<H: Handler + ?Sized> Handler for Arc<H> {
 }
 
 /// Runs a handler to its end. The error is what the client is told; the log has the rest.
-pub(super) async fn answer(handler: Arc<dyn Handler>, request: Request) -> Result<Reply, RemoteError> {
+pub(super) async fn answer(handler: Arc<dyn Handler>, request: Request) -> Outcome {
     let (method, seq, peer) = (request.service_method.clone(), request.seq, request.peer);
-    let error = match handler.call(request).await {
-        Ok(reply) => return Ok(reply),
-        Err(error) => error,
-    };
-    tracing::info!(?method, ?peer, seq, error = ?format!("{error:#}"), "the handler failed");
-    let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
-    // A new error: one that a handler passes on from another server may say that it was refused there.
-    Err(RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), error.to_string()))
+    handler.call(request).await.map_err(|error| {
+        tracing::info!(?method, ?peer, seq, error = ?format!("{error:#}"), "the handler failed");
+        let code = error.chain().find_map(|cause| cause.downcast_ref::<RemoteError>().map(RemoteError::code));
+        // A new error: one that a handler passes on from another server may say that it was refused there.
+        RemoteError::new(code.cloned().unwrap_or(Code::UNKNOWN), error.to_string())
+    })
 }

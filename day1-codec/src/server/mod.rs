@@ -26,7 +26,7 @@ use crate::wire::codec::Codec;
 use crate::wire::handshake::Limits;
 
 /// The pause after a failed accept. A process that has run out of file descriptors gets some back when a connection
-/// ends: that cuts the pause short.
+/// ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Answers calls with a [`Handler`], on any number of connections.
@@ -86,11 +86,17 @@ impl Server {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                (io, peer) = accept(&mut listener) => {
-                    let Server { handler, limits } = self.clone();
-                    connections
-                        .spawn(async move { (peer, connection::serve(handler, &limits, io, peer).await) });
-                }
+                accepted = listener.accept() => match accepted {
+                    Ok((io, peer)) => {
+                        let Server { handler, limits } = self.clone();
+                        connections
+                            .spawn(async move { (peer, connection::serve(handler, &limits, io, peer).await) });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
                 // A finished task stays in the set until its result is taken.
                 Some(ended) = connections.join_next() => log_end(ended),
             }
@@ -104,10 +110,7 @@ impl Server {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection and aborts its handlers.
-    pub async fn serve_connection<Io>(&self, io: Io) -> Result<(), Error>
-    where
-        Io: AsyncRead + AsyncWrite + Send,
-    {
+    pub async fn serve_connection<Io: AsyncRead + AsyncWrite + Send>(&self, io: Io) -> Result<(), Error> {
         connection::serve(Arc::clone(&self.handler), &self.limits, io, None).await
     }
 }
@@ -118,23 +121,10 @@ impl fmt::Debug for Server {
     }
 }
 
-/// The next connection. An error of the listener is not the end of the server.
-async fn accept<L: Listener>(listener: &mut L) -> (L::Io, Option<SocketAddr>) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => tracing::warn!(%error, "accept failed"),
-        }
-        tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
-}
-
 fn log_end(ended: Result<(Option<SocketAddr>, Result<(), Error>), JoinError>) {
     match ended {
         Ok((peer, Ok(()))) => tracing::debug!(?peer, "connection closed"),
-        Ok((peer, Err(reason))) => {
-            tracing::info!(?peer, reason = ?reason.to_string(), "connection broken");
-        }
+        Ok((peer, Err(reason))) => tracing::info!(?peer, reason = ?reason.to_string(), "connection broken"),
         Err(error) => tracing::error!(%error, "connection task failed"),
     }
 }

@@ -62,7 +62,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Takes the first frame out of the buffer, if all of it is there. Reads nothing.
-    pub(super) fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
+    fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
         let Some(len) = self.announced_len() else { return Ok(None) };
         if len > max_len {
             return Err(Error::FrameTooLarge { len, max: max_len });
@@ -76,7 +76,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Reads once. `false`: the peer has ended the stream between two frames. Cancellation-safe.
-    pub(super) async fn fill(&mut self) -> Result<bool, Error> {
+    async fn fill(&mut self) -> Result<bool, Error> {
         let frame_len = PREFIX_LEN + self.announced_len().unwrap_or(0);
         let missing = frame_len.saturating_sub(self.buf.len());
         // A peer's word alone buys at most READ_AHEAD: beyond that, memory grows with what has arrived.
@@ -98,6 +98,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
+/// The length as it stands in front of a frame.
+///
+/// # Errors
+/// [`Error::FrameTooLarge`].
+pub(super) fn frame_len(len: usize, max_len: usize) -> Result<u32, Error> {
+    let max = max_len.min(u32::MAX as usize);
+    if len > max { Err(Error::FrameTooLarge { len, max }) } else { Ok(len as u32) }
+}
+
 /// Writes frames to a stream: [`queue`](FrameWriter::queue) any number of them, then
 /// [`flush`](FrameWriter::flush) them in one go.
 #[derive(Debug)]
@@ -105,7 +114,7 @@ pub struct FrameWriter<W> {
     io: W,
     /// What is queued and not yet written. It outlives every call of `flush`, as the reader's buffer does.
     buf: BytesMut,
-    /// Something was written to `io` and not yet flushed.
+    /// Something may have been written to `io` and not yet flushed.
     unflushed: bool,
 }
 
@@ -120,8 +129,7 @@ impl<W> FrameWriter<W> {
     /// # Errors
     /// [`Error::FrameTooLarge`] if the length does not fit into four bytes, and then nothing is queued.
     pub fn queue(&mut self, payload: Bytes) -> Result<(), Error> {
-        let too_large = |_| Error::FrameTooLarge { len: payload.len(), max: u32::MAX as usize };
-        self.buf.put_u32(u32::try_from(payload.len()).map_err(too_large)?);
+        self.buf.put_u32(frame_len(payload.len(), usize::MAX)?);
         self.buf.put_slice(&payload);
         Ok(())
     }
@@ -146,12 +154,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// # Cancel safety
     /// Cancellation-safe: what a dropped `flush` has not yet written stays queued, in order.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        while !self.buf.is_empty() {
-            self.unflushed = true;
-            if self.io.write_buf(&mut self.buf).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-        }
+        self.unflushed = true;
+        // Takes out of the buffer what is written, and nothing more.
+        self.io.write_all_buf(&mut self.buf).await?;
         self.io.flush().await?;
         self.unflushed = false;
         Ok(())

@@ -34,7 +34,7 @@ pub const DEFAULT_MAX_BODY_LEN: usize = 8 * 1024 * 1024;
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
 
 /// The client's first frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct ClientHello {
     /// [`MAGIC_NUMBER`].
@@ -46,19 +46,12 @@ pub struct ClientHello {
     pub max_body_len: usize,
 }
 
-impl ClientHello {
-    /// Offers these codecs, best first.
-    pub fn new(codecs: impl IntoIterator<Item = Codec>) -> ClientHello {
-        ClientHello {
-            magic_number: MAGIC_NUMBER,
-            codecs: codecs.into_iter().map(|codec| codec.name().to_owned()).collect(),
-            max_body_len: DEFAULT_MAX_BODY_LEN,
-        }
-    }
+fn default_max_body_len() -> usize {
+    DEFAULT_MAX_BODY_LEN
 }
 
 /// The server's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum ServerHello {
     /// The server serves this client.
@@ -66,10 +59,8 @@ pub enum ServerHello {
         /// The name of the codec for everything that follows.
         codec: String,
         /// The longest body that the server takes, in bytes.
-        #[serde(default = "default_max_body_len")]
         max_body_len: usize,
         /// How many calls the server takes at once from this connection.
-        #[serde(default = "default_max_in_flight")]
         max_in_flight: usize,
     },
     /// The server does not serve this client, and closes the connection.
@@ -77,14 +68,6 @@ pub enum ServerHello {
         /// Why.
         error: String,
     },
-}
-
-fn default_max_body_len() -> usize {
-    DEFAULT_MAX_BODY_LEN
-}
-
-fn default_max_in_flight() -> usize {
-    DEFAULT_MAX_IN_FLIGHT
 }
 
 /// What a server grants to each connection. The [`ServerHello`] tells it to the client.
@@ -117,15 +100,11 @@ impl Default for Limits {
 ///
 /// # Cancel safety
 /// Not cancellation-safe: after a dropped handshake the connection is of no use.
-pub async fn accept<R, W>(
+pub async fn accept<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
     limits: &Limits,
-) -> Result<(Codec, ClientHello), Error>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+) -> Result<(Codec, ClientHello), Error> {
     let chosen = read_hello(reader, limits).await;
     let answer = match &chosen {
         Ok((codec, _)) => ServerHello::Accepted {
@@ -136,7 +115,8 @@ where
         Err(Error::Handshake(reason)) => ServerHello::Refused { error: truncate(reason.clone()) },
         Err(_) => return chosen,
     };
-    let sent = send(writer, &answer).await;
+    writer.queue(Codec::Json.encode(&answer)?.into())?;
+    let sent = writer.flush().await;
     // A refusal is the reason, whether or not the client was still there to read it.
     chosen.and_then(|chosen| sent.map(|()| chosen))
 }
@@ -150,8 +130,7 @@ async fn read_hello<R: AsyncRead + Unpin>(
     };
     let hello: ClientHello = Codec::Json.decode(&frame).map_err(not_this_protocol)?;
     if hello.magic_number != MAGIC_NUMBER {
-        let got = hello.magic_number;
-        return Err(Error::Handshake(format!("magic number {got} is not {MAGIC_NUMBER}")));
+        return Err(Error::Handshake(format!("magic number {} is not {MAGIC_NUMBER}", hello.magic_number)));
     }
     let mut known = hello.codecs.iter().filter_map(|name| Codec::from_name(name));
     let Some(codec) = known.find(|codec| limits.codecs.contains(codec)) else {
@@ -161,24 +140,10 @@ async fn read_hello<R: AsyncRead + Unpin>(
     Ok((codec, hello))
 }
 
-async fn send<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    hello: &impl Serialize,
-) -> Result<(), Error> {
-    writer.queue(Codec::Json.encode(hello)?.into())?;
-    writer.flush().await
-}
-
 /// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.
 fn not_this_protocol(error: Error) -> Error {
     match error {
-        Error::FrameTooLarge { len, .. } => {
-            // What was read as a length: "HTTP" or "GET " from HTTP, \x16\x03\x01 from TLS.
-            let first = (len as u32).to_be_bytes();
-            let first = first.escape_ascii();
-            Error::Handshake(format!("expected a handshake of this protocol, got \"{first}\": {error}"))
-        }
-        Error::Decode { .. } => Error::Handshake(format!("expected a handshake of this protocol: {error}")),
-        other => other,
+        Error::Io(_) => error,
+        _ => Error::Handshake(format!("expected a handshake of this protocol: {error}")),
     }
 }

@@ -19,7 +19,7 @@ use tokio::io::AsyncRead;
 
 use crate::error::{Error, RemoteError};
 use crate::wire::codec::Codec;
-use crate::wire::frame::{FrameReader, FrameWriter};
+use crate::wire::frame::{FrameReader, FrameWriter, frame_len};
 
 /// The longest header frame, in bytes.
 pub const MAX_HEADER_LEN: usize = 16 * 1024;
@@ -68,13 +68,6 @@ impl Message {
         }
     }
 
-    fn body_mut(&mut self) -> Option<&mut Bytes> {
-        match self {
-            Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
-            _ => None,
-        }
-    }
-
     /// Queues this message. Its body is encoded already, so this is all or nothing: a value that cannot be
     /// encoded has failed before, and never leaves a header without its body on the wire.
     ///
@@ -87,16 +80,12 @@ impl Message {
         codec: Codec,
         max_body_len: usize,
     ) -> Result<(), Error> {
-        check_len(self.body().map_or(0, Bytes::len), max_body_len.min(u32::MAX as usize))?;
+        frame_len(self.body().map_or(0, Bytes::len), max_body_len)?;
         let header = codec.encode(self)?;
-        check_len(header.len(), MAX_HEADER_LEN)?;
+        frame_len(header.len(), MAX_HEADER_LEN)?;
         frames.queue(header.into())?;
         self.body().map_or(Ok(()), |body| frames.queue(body.clone()))
     }
-}
-
-fn check_len(len: usize, max: usize) -> Result<(), Error> {
-    if len > max { Err(Error::FrameTooLarge { len, max }) } else { Ok(()) }
 }
 
 /// A reply's result as it stands in the header: `"error": null`, or the error.
@@ -106,20 +95,17 @@ mod error_field {
 
     use crate::error::RemoteError;
 
-    pub(super) fn none() -> Result<Bytes, RemoteError> {
+    type BodyOrError = Result<Bytes, RemoteError>;
+
+    pub(super) fn none() -> BodyOrError {
         Ok(Bytes::new())
     }
 
-    pub(super) fn serialize<S: Serializer>(
-        result: &Result<Bytes, RemoteError>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(result: &BodyOrError, serializer: S) -> Result<S::Ok, S::Error> {
         result.as_ref().err().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Result<Bytes, RemoteError>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BodyOrError, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or_else(none, Err))
     }
 }
@@ -150,21 +136,8 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// # Cancel safety
     /// Cancellation-safe: the header of a half-read message is kept for the next `read`.
     pub async fn read(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
-        loop {
-            if let Some(message) = self.next(max_body_len)? {
-                return Ok(Some(message));
-            }
-            if !self.frames.fill().await? {
-                let ended = "the stream ended between a header and its body".to_owned();
-                return if self.half.is_none() { Ok(None) } else { Err(Error::Protocol(ended)) };
-            }
-        }
-    }
-
-    /// The next message, if all of it has been read. Reads nothing.
-    fn next(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
         if self.half.is_none() {
-            let Some(header) = self.frames.next(MAX_HEADER_LEN)? else { return Ok(None) };
+            let Some(header) = self.frames.read(MAX_HEADER_LEN).await? else { return Ok(None) };
             let message: Message = self
                 .codec
                 .decode(&header)
@@ -174,9 +147,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             }
             self.half = Some(message);
         }
-        let Some(frame) = self.frames.next(max_body_len)? else { return Ok(None) };
+        let Some(frame) = self.frames.read(max_body_len).await? else {
+            return Err(Error::Protocol("the stream ended between a header and its body".to_owned()));
+        };
         let mut message = self.half.take();
-        if let Some(body) = message.as_mut().and_then(Message::body_mut) {
+        if let Some(Message::Call { body, .. } | Message::Reply { result: Ok(body), .. }) = &mut message {
             *body = frame;
         }
         Ok(message)

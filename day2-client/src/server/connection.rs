@@ -11,7 +11,6 @@
 //! One task owns everything: both halves of the stream, the queued replies and the handlers in flight. So
 //! there is no lock, and when the task ends, however it ends, all of it ends.
 
-use std::collections::HashSet;
 use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,13 +18,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{JoinError, JoinSet, yield_now};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::task::{JoinError, yield_now};
 use tokio::time::Instant;
+use tokio_util::task::JoinMap;
 
 use crate::error::{Code, Error, RemoteError, truncate};
-use crate::server::handler::{Call, Handler, Reply, Request};
+use crate::server::handler::{Call, Handler, Outcome, Request};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 use crate::wire::handshake::{self, Limits};
@@ -41,29 +40,17 @@ const KEPT_CALLS: usize = 64;
 /// How long calls are started, of one read or of several, before replies and other connections have their turn.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// What a handler's task returns: the call's number, and how it ended.
-type Outcome = (u64, Result<Reply, RemoteError>);
-
 /// Serves `io` until the client ends the stream (`Ok`), or something breaks it.
-pub(super) async fn serve<Io>(
+pub(super) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
     handler: Arc<dyn Handler>,
     limits: &Limits,
     io: Io,
     peer: Option<SocketAddr>,
-) -> Result<(), Error>
-where
-    Io: AsyncRead + AsyncWrite + Send,
-{
+) -> Result<(), Error> {
     let (read, write) = tokio::io::split(io);
     let mut reader = FrameReader::new(read);
     let mut writer = FrameWriter::new(write);
-    let (codec, hello) = match handshake::accept(&mut reader, &mut writer, limits).await {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            writer.shutdown().await.ok();
-            return Err(error);
-        }
-    };
+    let (codec, hello) = handshake::accept(&mut reader, &mut writer, limits).await?;
     let mut connection = Connection {
         handler,
         limits,
@@ -72,8 +59,7 @@ where
         max_reply_len: hello.max_body_len,
         reader: MessageReader::new(reader, codec),
         writer,
-        handlers: JoinSet::new(),
-        in_flight: HashSet::new(),
+        handlers: JoinMap::new(),
         busy: Duration::ZERO,
     };
     let result = connection.run().await;
@@ -81,33 +67,27 @@ where
     result
 }
 
-struct Connection<'a, R, W> {
+struct Connection<'a, Io> {
     handler: Arc<dyn Handler>,
     limits: &'a Limits,
     codec: Codec,
     peer: Option<SocketAddr>,
     /// The longest body that the client takes.
     max_reply_len: usize,
-    reader: MessageReader<R>,
-    writer: FrameWriter<W>,
-    /// A task for each handler that was not ready at once. Dropping the set aborts them.
-    handlers: JoinSet<Outcome>,
-    /// The calls in flight, by `seq`.
-    in_flight: HashSet<u64>,
+    reader: MessageReader<ReadHalf<Io>>,
+    writer: FrameWriter<WriteHalf<Io>>,
+    /// A task for each call in flight, by `seq`: those that were not ready at once. Dropping the map aborts them.
+    handlers: JoinMap<u64, Outcome>,
     /// How long calls were started since all others had a turn.
     busy: Duration,
 }
 
-impl<R, W> Connection<'_, R, W>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
     async fn run(&mut self) -> Result<(), Error> {
         loop {
             // First what has ended: its place is free for the next call, and its reply joins the next write.
-            while let Some(ended) = self.handlers.try_join_next() {
-                self.finish(ended)?;
+            while let Some((seq, ended)) = self.handlers.try_join_next() {
+                self.finish(seq, ended)?;
             }
             let is_cut = self.receive_slice().await?;
             // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
@@ -115,7 +95,7 @@ where
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
             tokio::select! {
                 has_more = self.reader.fill(), if is_reading => if !has_more? { return Ok(()) },
-                Some(ended) = self.handlers.join_next() => self.finish(ended)?,
+                Some((seq, ended)) = self.handlers.join_next() => self.finish(seq, ended)?,
                 flushed = self.writer.flush(), if self.writer.needs_flush() => flushed?,
                 () = ready(()), if is_cut => {}
             }
@@ -162,11 +142,11 @@ where
     /// Starts the handler of one call, and answers at once if it is ready at once.
     async fn start(&mut self, request: Request) -> Result<(), Error> {
         let seq = request.seq;
-        if self.in_flight.contains(&seq) {
+        if self.handlers.contains_key(&seq) {
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
         }
         let max = self.limits.max_in_flight;
-        if self.in_flight.len() >= max {
+        if self.handlers.len() >= max {
             let busy = format!("the server is busy: {max} calls of this connection are in flight");
             tracing::info!(method = ?request.service_method, peer = ?self.peer, seq, "refused: {busy}");
             return self.reply(seq, Err(RemoteError::refusal(Code::RESOURCE_EXHAUSTED, busy)));
@@ -174,29 +154,27 @@ where
         let mut call = Call::new(&*self.handler, request);
         // Most handlers answer without waiting for anything, and a task costs more than such an answer.
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
-            Poll::Ready(result) => self.reply(seq, result.map(|reply| reply.body)),
+            Poll::Ready(result) => self.reply(seq, result),
             Poll::Pending => {
-                self.handlers.spawn(async move { (seq, call.await) });
-                self.in_flight.insert(seq);
+                self.handlers.spawn(seq, call);
                 Ok(())
             }
         }
     }
 
-    /// Takes a call that has ended out of the table, and queues its reply.
-    fn finish(&mut self, ended: Result<Outcome, JoinError>) -> Result<(), Error> {
-        // Panics end in `Call`. A task without an outcome was stopped by the runtime, which is about to stop this one.
-        let Ok((seq, result)) = ended else { return Ok(()) };
-        self.in_flight.remove(&seq);
-        if self.in_flight.is_empty() {
-            self.in_flight.shrink_to(KEPT_CALLS);
+    /// Queues the reply of a call that has ended. Its task has left the map already, in whatever way it ended.
+    fn finish(&mut self, seq: u64, ended: Result<Outcome, JoinError>) -> Result<(), Error> {
+        if self.handlers.is_empty() {
+            self.handlers.shrink_to(KEPT_CALLS);
         }
-        self.reply(seq, result.map(|reply| reply.body))
+        // Panics end in `Call`. The runtime stops a task when it shuts down.
+        let stopped = |_| Err(RemoteError::new(Code::INTERNAL, "the handler was stopped"));
+        self.reply(seq, ended.unwrap_or_else(stopped))
     }
 
     /// Queues one reply. One that is too long for the client costs its own call only.
-    fn reply(&mut self, seq: u64, result: Result<Bytes, RemoteError>) -> Result<(), Error> {
-        let reply = Message::Reply { seq, result };
+    fn reply(&mut self, seq: u64, result: Outcome) -> Result<(), Error> {
+        let reply = Message::Reply { seq, result: result.map(|reply| reply.body) };
         let Err(error) = reply.queue(&mut self.writer, self.codec, self.max_reply_len) else { return Ok(()) };
         let error = RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"));
         Message::Reply { seq, result: Err(error) }.queue(&mut self.writer, self.codec, self.max_reply_len)
@@ -207,9 +185,8 @@ where
     async fn close(&mut self, result: &Result<(), Error>) {
         // The client has left, or its messages cannot be told apart any more: these calls have no caller.
         self.handlers.abort_all();
-        if let Err(Error::Protocol(_) | Error::FrameTooLarge { .. }) = result {
-            let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            let goaway = Message::Goaway { reason: truncate(reason) };
+        if let Err(error @ (Error::Protocol(_) | Error::FrameTooLarge { .. })) = result {
+            let goaway = Message::Goaway { reason: truncate(error.to_string()) };
             goaway.queue(&mut self.writer, self.codec, 0).ok();
         }
         self.writer.shutdown().await.ok();

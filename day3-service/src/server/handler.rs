@@ -87,12 +87,13 @@ pub struct Reply {
 
 impl Reply {
     pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, RemoteError> {
-        match codec.encode(value) {
-            Ok(body) => Ok(Reply { body: body.into() }),
-            Err(error) => Err(RemoteError::new(Code::INTERNAL, format!("the reply: {error}"))),
-        }
+        let unencodable = |error| RemoteError::new(Code::INTERNAL, format!("the reply: {error}"));
+        Ok(Reply { body: codec.encode(value).map_err(unencodable)?.into() })
     }
 }
+
+/// How a call ended.
+pub(super) type Outcome = Result<Reply, RemoteError>;
 
 /// What [`Handler::call`] returns: the reply, or an error.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Send>>;
@@ -174,7 +175,7 @@ impl Call {
 }
 
 impl Future for Call {
-    type Output = Result<Reply, RemoteError>;
+    type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Call { future, about } = &mut *self;

@@ -117,15 +117,11 @@ impl Default for Limits {
 ///
 /// # Cancel safety
 /// Not cancellation-safe: after a dropped handshake the connection is of no use.
-pub async fn offer<R, W>(
+pub async fn offer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
     hello: &ClientHello,
-) -> Result<(Codec, Limits), Error>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+) -> Result<(Codec, Limits), Error> {
     send(writer, hello).await?;
     let Some(frame) = reader.read(MAX_HANDSHAKE_LEN).await.map_err(not_this_protocol)? else {
         return Err(Error::Handshake("the server closed the connection without an answer".to_owned()));
@@ -151,15 +147,11 @@ where
 ///
 /// # Cancel safety
 /// Not cancellation-safe: after a dropped handshake the connection is of no use.
-pub async fn accept<R, W>(
+pub async fn accept<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
     limits: &Limits,
-) -> Result<(Codec, ClientHello), Error>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+) -> Result<(Codec, ClientHello), Error> {
     let chosen = read_hello(reader, limits).await;
     let answer = match &chosen {
         Ok((codec, _)) => ServerHello::Accepted {
@@ -184,8 +176,7 @@ async fn read_hello<R: AsyncRead + Unpin>(
     };
     let hello: ClientHello = Codec::Json.decode(&frame).map_err(not_this_protocol)?;
     if hello.magic_number != MAGIC_NUMBER {
-        let got = hello.magic_number;
-        return Err(Error::Handshake(format!("magic number {got} is not {MAGIC_NUMBER}")));
+        return Err(Error::Handshake(format!("magic number {} is not {MAGIC_NUMBER}", hello.magic_number)));
     }
     let mut known = hello.codecs.iter().filter_map(|name| Codec::from_name(name));
     let Some(codec) = known.find(|codec| limits.codecs.contains(codec)) else {
@@ -212,7 +203,7 @@ fn not_this_protocol(error: Error) -> Error {
             let first = first.escape_ascii();
             Error::Handshake(format!("expected a handshake of this protocol, got \"{first}\": {error}"))
         }
-        Error::Decode { .. } => Error::Handshake(format!("expected a handshake of this protocol: {error}")),
-        other => other,
+        Error::Io(_) => error,
+        _ => Error::Handshake(format!("expected a handshake of this protocol: {error}")),
     }
 }

@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use crate::error::RemoteError;
-use crate::server::handler::{Call, Reply};
+use crate::error::{Code, RemoteError};
+use crate::server::handler::{Call, Outcome};
 
 /// A table of calls with room for more than this is not kept: an idle connection would hold it to its end.
 const KEPT_CALLS: usize = 64;
-
-/// What a handler's task returns: the call's number, and how it ended.
-type Outcome = (u64, Result<Reply, RemoteError>);
 
 /// How a task ended.
 pub(super) type Ended = Result<(Id, Outcome), JoinError>;
@@ -23,6 +20,8 @@ pub(super) struct Handlers {
     tasks: JoinSet<Outcome>,
     /// The tasks of the calls whose callers wait, by `seq`.
     in_flight: HashMap<u64, AbortHandle>,
+    /// The `seq` of each of these tasks. That of a cancelled one may be the number of another call by now.
+    seqs: HashMap<Id, u64>,
 }
 
 impl Handlers {
@@ -47,13 +46,17 @@ impl Handlers {
 
     /// Lets a handler go on in a task.
     pub(super) fn spawn(&mut self, seq: u64, call: Call, after: Duration) {
-        let task = self.tasks.spawn(async move { (seq, call.within(after).await) });
+        let task = self.tasks.spawn(call.within(after));
+        self.seqs.insert(task.id(), seq);
         self.in_flight.insert(seq, task);
     }
 
     /// Stops a handler at its `await`: aborting drops it there.
     pub(super) fn cancel(&mut self, seq: u64) {
-        self.in_flight.remove(&seq).inspect(AbortHandle::abort);
+        if let Some(task) = self.in_flight.remove(&seq) {
+            self.seqs.remove(&task.id());
+            task.abort();
+        }
     }
 
     /// Stops all handlers.
@@ -71,15 +74,17 @@ impl Handlers {
         self.tasks.try_join_next_with_id()
     }
 
-    /// Takes a call that has ended out of the table. `None`: its caller has cancelled it, and waits for no reply.
-    pub(super) fn remove(&mut self, ended: Ended) -> Option<Outcome> {
-        // Panics end in `Call`. A task without an outcome was cancelled, or the runtime stops.
-        let (id, (seq, result)) = ended.ok()?;
-        // The number may be that of another call by now.
-        self.in_flight.get(&seq).filter(|task| task.id() == id)?;
+    /// Takes a call that has ended out of the tables. `None`: its caller has cancelled it, and waits for no reply.
+    pub(super) fn remove(&mut self, ended: Ended) -> Option<(u64, Outcome)> {
+        let (id, result) = ended.unwrap_or_else(|error| {
+            // Panics end in `Call`. The runtime stops a task when it shuts down.
+            (error.id(), Err(RemoteError::new(Code::INTERNAL, "the handler was stopped")))
+        });
+        let seq = self.seqs.remove(&id)?;
         self.in_flight.remove(&seq);
         if self.in_flight.is_empty() {
             self.in_flight.shrink_to(KEPT_CALLS);
+            self.seqs.shrink_to(KEPT_CALLS);
         }
         Some((seq, result))
     }

@@ -184,10 +184,7 @@ impl Server {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection and aborts its handlers.
-    pub async fn serve_connection<Io>(&self, io: Io) -> Result<(), Error>
-    where
-        Io: AsyncRead + AsyncWrite + Send,
-    {
+    pub async fn serve_connection<Io: AsyncRead + AsyncWrite + Send>(&self, io: Io) -> Result<(), Error> {
         let shutdown = CancellationToken::new(); // of one connection: drop the future to stop it
         connection::serve(Arc::clone(&self.handler), &self.settings, io, None, shutdown).await
     }

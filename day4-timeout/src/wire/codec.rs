@@ -87,10 +87,10 @@ impl Codec {
         match self {
             Codec::Bincode => bincode::serde::encode_into_std_write(value, out, bincode_config())
                 .map(drop)
-                .map_err(|source| Error::Encode { codec: self.name(), source: Box::new(source) }),
-            Codec::Json => serde_json::to_writer(out, value)
-                .map_err(|source| Error::Encode { codec: self.name(), source: Box::new(source) }),
+                .map_err(Into::into),
+            Codec::Json => serde_json::to_writer(out, value).map_err(Into::into),
         }
+        .map_err(|source| Error::Encode { codec: self.name(), source })
     }
 
     /// Decodes one value, which must take up all of `bytes`.
@@ -99,21 +99,19 @@ impl Codec {
     /// [`Error::Decode`] if the bytes are not one value of type `T`, or if bytes are left over after it.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, Error> {
         match self {
-            Codec::Bincode => decode_bincode(bytes),
+            Codec::Bincode => match bincode::serde::decode_from_slice(bytes, bincode_config()) {
+                Ok((value, used)) if used == bytes.len() => Ok(value),
+                // bincode stops at the end of the value and says nothing about the rest. For us a rest means that
+                // the two sides do not agree on the type.
+                Ok((_, used)) => {
+                    Err(format!("{} bytes are left over after the value", bytes.len() - used).into())
+                }
+                Err(error) => Err(error.into()),
+            },
             Codec::Json => serde_json::from_slice(bytes).map_err(Into::into),
         }
         .map_err(|source| Error::Decode { codec: self.name(), source })
     }
-}
-
-fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, bincode_config())?;
-    // bincode stops at the end of the value and says nothing about the rest. For us a rest means that the
-    // two sides do not agree on the type.
-    if used != bytes.len() {
-        return Err(format!("{} bytes are left over after the value", bytes.len() - used).into());
-    }
-    Ok(value)
 }
 
 impl fmt::Display for Codec {

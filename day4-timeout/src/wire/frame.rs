@@ -138,7 +138,7 @@ pub struct FrameWriter<W> {
     io: W,
     /// What is queued and not yet written. It outlives every call of `flush`, as the reader's buffer does.
     pub(super) buf: WriteBuf,
-    /// Something was written to `io` and not yet flushed.
+    /// Something may have been written to `io` and not yet flushed.
     unflushed: bool,
 }
 

@@ -78,13 +78,6 @@ impl Message {
         }
     }
 
-    fn body_mut(&mut self) -> Option<&mut Bytes> {
-        match self {
-            Message::Call { body, .. } | Message::Reply { result: Ok(body), .. } => Some(body),
-            _ => None,
-        }
-    }
-
     /// Queues this message. Its body is encoded already, so this is all or nothing: a value that cannot be
     /// encoded has failed before, and never leaves a header without its body on the wire.
     ///
@@ -137,20 +130,17 @@ mod error_field {
 
     use crate::error::RemoteError;
 
-    pub(super) fn none() -> Result<Bytes, RemoteError> {
+    type BodyOrError = Result<Bytes, RemoteError>;
+
+    pub(super) fn none() -> BodyOrError {
         Ok(Bytes::new())
     }
 
-    pub(super) fn serialize<S: Serializer>(
-        result: &Result<Bytes, RemoteError>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(result: &BodyOrError, serializer: S) -> Result<S::Ok, S::Error> {
         result.as_ref().err().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Result<Bytes, RemoteError>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BodyOrError, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or_else(none, Err))
     }
 }
@@ -248,7 +238,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         }
         let Some(frame) = self.frames.next(max_body_len)? else { return Ok(None) };
         let mut message = self.half.take();
-        if let Some(body) = message.as_mut().and_then(Message::body_mut) {
+        if let Some(Message::Call { body, .. } | Message::Reply { result: Ok(body), .. }) = &mut message {
             *body = frame;
         }
         Ok(message)

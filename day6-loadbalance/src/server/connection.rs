@@ -18,8 +18,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deadline::limit;
 use crate::error::{Code, Error, RemoteError, truncate};
 use crate::server::budget::Share;
-use crate::server::handler::{Call, Context, Handler, Request};
+use crate::server::handler::{Call, Context, Handler, Outcome, Request};
 use crate::server::handlers::{Ended, Handlers};
 use crate::server::liveness::{Liveness, Over};
 use crate::server::settings::Settings;
@@ -48,16 +47,13 @@ const SHUTTING_DOWN: &str = "the server is shutting down";
 const NO_MORE_CALLS: &str = "this connection takes no more calls";
 
 /// Serves `io` until the client ends the stream or `shutdown` fires (`Ok`), or something breaks it.
-pub(crate) async fn serve<Io>(
+pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
     handler: Arc<dyn Handler>,
     settings: &Settings,
     io: Io,
     peer: Option<SocketAddr>,
     shutdown: CancellationToken,
-) -> Result<(), Error>
-where
-    Io: AsyncRead + AsyncWrite + Send,
-{
+) -> Result<(), Error> {
     let (read, write) = tokio::io::split(io);
     let mut reader = FrameReader::new(read);
     let mut writer = FrameWriter::new(write);
@@ -98,7 +94,7 @@ where
     result
 }
 
-struct Connection<'a, R, W> {
+struct Connection<'a, Io> {
     handler: Arc<dyn Handler>,
     settings: &'a Settings,
     codec: Codec,
@@ -106,8 +102,8 @@ struct Connection<'a, R, W> {
     max_reply_len: usize,
     handle_timeout: Duration,
     context: Arc<Context>,
-    reader: MessageReader<R>,
-    writer: FrameWriter<W>,
+    reader: MessageReader<ReadHalf<Io>>,
+    writer: FrameWriter<WriteHalf<Io>>,
     /// Those that were not ready at once. Dropping them stops them.
     handlers: Handlers,
     /// Of the server's budget, for large bodies.
@@ -117,11 +113,7 @@ struct Connection<'a, R, W> {
     liveness: Liveness,
 }
 
-impl<R, W> Connection<'_, R, W>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
+impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
     async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.cancelled());
         loop {
@@ -244,7 +236,7 @@ where
         let mut call = Call::new(&*self.handler, request);
         // Most handlers answer without waiting for anything, and a task costs more than such an answer.
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
-            Poll::Ready(result) => self.reply(seq, result.map(|reply| reply.body)),
+            Poll::Ready(result) => self.reply(seq, result),
             Poll::Pending => {
                 self.handlers.spawn(seq, call, self.handle_timeout);
                 Ok(())
@@ -262,12 +254,12 @@ where
     fn finish(&mut self, ended: Ended) -> Result<(), Error> {
         let Some((seq, result)) = self.handlers.remove(ended) else { return Ok(()) };
         self.liveness.has_called();
-        self.reply(seq, result.map(|reply| reply.body))
+        self.reply(seq, result)
     }
 
     /// Queues one reply. One that is too long for the client costs its own call only.
-    fn reply(&mut self, seq: u64, result: Result<Bytes, RemoteError>) -> Result<(), Error> {
-        let reply = Message::Reply { seq, result };
+    fn reply(&mut self, seq: u64, result: Outcome) -> Result<(), Error> {
+        let reply = Message::Reply { seq, result: result.map(|reply| reply.body) };
         let Err(error) = reply.queue(&mut self.writer, self.codec, self.max_reply_len) else { return Ok(()) };
         let error = RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"));
         Message::Reply { seq, result: Err(error) }.queue(&mut self.writer, self.codec, self.max_reply_len)

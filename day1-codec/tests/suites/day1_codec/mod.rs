@@ -35,7 +35,7 @@ use day1_codec::wire::handshake::accept;
 use day1_codec::{
     ClientHello, Code, Codec, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Error, FrameReader, FrameWriter,
     Handler, Limits, Listener, MAX_HEADER_LEN, MAX_QUEUED_BYTES, Message, MessageReader, Metadata,
-    RemoteError, Reply, Request, Server, ServerHello,
+    RemoteError, Reply, Request, Server,
 };
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;

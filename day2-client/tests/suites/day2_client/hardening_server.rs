@@ -359,3 +359,31 @@ fn an_idle_connection_gives_the_memory_of_a_burst_back() {
         });
     });
 }
+
+/// A client of another protocol reads what it began with: those four bytes were taken for a length.
+///
+/// "A frame of 1195725856 bytes" does not tell an operator that a browser opened the port.
+///
+/// Hint: the error has the length; its bytes are what the peer sent.
+#[test]
+fn a_peer_of_another_protocol_reads_what_it_began_with() {
+    run(async || {
+        for (request, first) in
+            [("GET / HTTP/1.1\r\n\r\n", "GET "), ("CONNECT /_rrpc_ HTTP/1.1\r\n\r\n", "CONN")]
+        {
+            let (io, mut answer) = duplex(4096);
+            let (mut reader, mut writer) = (FrameReader::new(request.as_bytes()), FrameWriter::new(io));
+            let limits = Limits::default();
+            let accepted = accept(&mut reader, &mut writer, &limits);
+            let error = within("the end of the handshake", accepted).await.unwrap_err();
+            assert!(
+                matches!(&error, Error::Handshake(text) if text.contains(first)),
+                "{request:?}: {error:?}"
+            );
+            drop(writer);
+            let mut refusal = String::new();
+            within("the refusal", answer.read_to_string(&mut refusal)).await.unwrap();
+            assert!(refusal.contains(first), "{request:?}: {refusal:?}");
+        }
+    });
+}

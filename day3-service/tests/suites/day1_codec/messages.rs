@@ -1,7 +1,7 @@
 //! Messages: a header, and in some of them a body.
 //!
-//! Write `Message::body`, `body_mut` and `queue`, `check_len`, the functions of `error_field` and `MessageReader`
-//! in `src/wire/message.rs`, and `RemoteError::new` and `truncate` in `src/error.rs`. The reader stands on `next` and `fill` of the frames.
+//! Write `Message::body` and `queue`, the functions of `error_field` and `MessageReader`
+//! in `src/wire/message.rs`, and `RemoteError::new` and `truncate` in `src/error.rs`.
 //!
 //! Chapter: The wire > Messages
 

@@ -1,7 +1,6 @@
 //! Codecs: a value becomes bytes, and the bytes become the value.
 //!
-//! Write `Codec` in `src/wire/codec.rs`: `encode`, `encode_into`, `decode` and `decode_bincode`, and `name` and
-//! `from_name`, by which peers agree on a codec.
+//! Write `Codec` in `src/wire/codec.rs`: `encode`, `decode`, and `name` and `from_name`, by which peers agree on a codec.
 //!
 //! Chapter: The wire > In bincode
 
@@ -12,8 +11,8 @@ use super::*;
 /// Texts of any script, numbers at their ends, lists in maps, values that are not there: a codec that loses
 /// one of them answers calls wrongly, and reports no error.
 ///
-/// Hint: serde does the work, and each codec has one function for each direction: `serde_json::to_writer` and
-/// `from_slice`, `bincode::serde::encode_into_std_write` and `decode_from_slice`.
+/// Hint: serde does the work, and each codec has one function for each direction: `serde_json::to_vec` and
+/// `from_slice`, `bincode::serde::encode_to_vec` and `decode_from_slice`.
 #[test]
 fn every_codec_decodes_what_it_encodes() {
     type Value = (Vec<(String, i64)>, Option<f64>, BTreeMap<String, Vec<u8>>, char, bool, (), u64);

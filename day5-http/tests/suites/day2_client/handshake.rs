@@ -83,6 +83,7 @@ fn the_client_learns_what_the_server_takes() {
         let (read, write) = tokio::io::split(io);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
         let mut hello = ClientHello::new([Codec::Bincode]);
+        assert_eq!(hello.max_body_len, DEFAULT_MAX_BODY_LEN, "the default");
         hello.codecs.insert(0, "application/of_next_year".to_owned());
         hello.max_body_len = 4711;
         let both = async {

@@ -35,7 +35,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use day6_loadbalance::wire::handshake::offer;
+use day6_loadbalance::wire::handshake::{accept, offer};
 use day6_loadbalance::{
     Client, ClientHello, Code, Codec, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT, Error, FrameReader,
     FrameWriter, Limits, MAX_HEADER_LEN, Message, Metadata, Options, PendingCall, RemoteError, Reply,
