@@ -16,6 +16,7 @@
 //! connection ended. A guard owns it, the [`PendingCall`](super::PendingCall), so it cannot stay behind.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +42,7 @@ pub(super) struct InFlight {
 
 #[derive(Debug, Default)]
 struct State {
-    calls: HashMap<u64, Entry>,
+    calls: HashMap<u64, Entry, BuildHasherDefault<SeqHasher>>,
     /// The calls whose requests wait to be written, in order. Some of them may have left the table.
     unsent: Vec<u64>,
     /// Why no call can be added any more.
@@ -51,8 +52,27 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     /// Both frames of the call, until they are taken to be written.
-    request: Option<Bytes>,
+    request: Option<Vec<u8>>,
     caller: oneshot::Sender<Outcome>,
+}
+
+/// A cheap hash for the numbers of calls: they are our own and count up, so no peer can choose ones that collide.
+#[derive(Debug, Default)]
+struct SeqHasher(u64);
+
+impl Hasher for SeqHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("every key is a u64");
+    }
+
+    fn write_u64(&mut self, seq: u64) {
+        // By 2^64 over the golden ratio, which spreads neighbours: the table looks at the upper bits as well.
+        self.0 = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl InFlight {
@@ -78,7 +98,7 @@ impl InFlight {
     ///
     /// # Cancel safety
     /// Cancellation-safe: a dropped `insert` loses its turn, and nothing else.
-    pub(super) async fn insert(&self, seq: u64, request: Bytes) -> Result<oneshot::Receiver<Outcome>, Error> {
+    pub(super) async fn insert(&self, seq: u64, request: Vec<u8>) -> Result<oneshot::Receiver<Outcome>, Error> {
         let place = self.places.acquire().await;
         let (caller, outcome) = oneshot::channel();
         let mut state = self.lock();
@@ -108,7 +128,7 @@ impl InFlight {
     }
 
     /// Takes the requests that wait, in order, but for those of callers that have gone.
-    pub(super) fn take_requests(&self) -> Vec<Bytes> {
+    pub(super) fn take_requests(&self) -> Vec<Vec<u8>> {
         let mut state = self.lock();
         let State { calls, unsent, .. } = &mut *state;
         let queued = unsent.len();

@@ -106,12 +106,12 @@ pub(crate) fn encode_call<A: Serialize + ?Sized>(
     seq: u64,
     metadata: &Metadata,
     args: &A,
-) -> Result<Bytes, Error> {
+) -> Result<Vec<u8>, Error> {
     let mut frames = Vec::with_capacity(128); // most calls fit, and need no second allocation
     let header = CallHeader::Call { service_method, seq, metadata };
     encode_frame(&mut frames, MAX_HEADER_LEN, |out| codec.encode_into(&header, out))?;
     encode_frame(&mut frames, max_body_len, |out| codec.encode_into(args, out))?;
-    Ok(frames.into())
+    Ok(frames)
 }
 
 /// A reply's result as it stands in the header: `"error": null`, or the error.

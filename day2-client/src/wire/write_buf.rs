@@ -91,13 +91,13 @@ impl WriteBuf {
     }
 
     /// Adds bytes as they are.
-    pub(super) fn put(&mut self, bytes: Bytes) {
-        if bytes.len() < COPY_LIMIT {
-            return self.tail.extend_from_slice(&bytes);
+    pub(super) fn put(&mut self, bytes: impl AsRef<[u8]> + Into<Bytes>) {
+        if bytes.as_ref().len() < COPY_LIMIT {
+            return self.tail.extend_from_slice(bytes.as_ref());
         }
         let tail = Bytes::from(std::mem::take(&mut self.tail)).slice(std::mem::take(&mut self.written)..);
         // No empty part: a stream that takes one buffer is given the first, and would seem to take nothing.
-        for part in [tail, bytes].into_iter().filter(|part| !part.is_empty()) {
+        for part in [tail, bytes.into()].into_iter().filter(|part| !part.is_empty()) {
             self.full_len += part.len();
             self.full.push_back(part);
         }

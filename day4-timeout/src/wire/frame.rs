@@ -157,7 +157,7 @@ impl<W> FrameWriter<W> {
     }
 
     /// Queues frames that are encoded already, their lengths included.
-    pub(crate) fn queue_encoded(&mut self, frames: Bytes) {
+    pub(crate) fn queue_encoded(&mut self, frames: Vec<u8>) {
         self.buf.put(frames);
     }
 

@@ -15,6 +15,7 @@
 //! deadline, with its caller, or with the connection. If its request was sent and there is no reply, a cancel follows.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub(super) struct InFlight {
 
 #[derive(Debug, Default)]
 struct State {
-    calls: HashMap<u64, Entry>,
+    calls: HashMap<u64, Entry, BuildHasherDefault<SeqHasher>>,
     /// The calls whose requests wait to be written, in order. Some of them may have left the table.
     unsent: Vec<u64>,
     /// Cancels, and at most one ping and one pong.
@@ -60,10 +61,29 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     /// Both frames of the call, until they are taken to be written.
-    request: Option<Bytes>,
+    request: Option<Vec<u8>>,
     caller: oneshot::Sender<Outcome>,
     deadline: Instant,
     timeout: Duration,
+}
+
+/// A cheap hash for the numbers of calls: they are our own and count up, so no peer can choose ones that collide.
+#[derive(Debug, Default)]
+struct SeqHasher(u64);
+
+impl Hasher for SeqHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("every key is a u64");
+    }
+
+    fn write_u64(&mut self, seq: u64) {
+        // By 2^64 over the golden ratio, which spreads neighbours: the table looks at the upper bits as well.
+        self.0 = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl State {
@@ -104,12 +124,15 @@ impl InFlight {
     pub(super) async fn insert(
         &self,
         seq: u64,
-        request: Bytes,
+        request: Vec<u8>,
         started: Instant,
         timeout: Duration,
     ) -> Result<oneshot::Receiver<Outcome>, Error> {
         let deadline = later(started, timeout);
-        let place = timeout_at(deadline, self.places.acquire()).await.map_err(|_| timed_out(timeout))?;
+        let place = match self.places.try_acquire() {
+            Ok(place) => Ok(place), // most of the time there is one, and no need for a timer
+            Err(_) => timeout_at(deadline, self.places.acquire()).await.map_err(|_| timed_out(timeout))?,
+        };
         let (caller, outcome) = oneshot::channel();
         let mut state = self.lock();
         let (Ok(place), None) = (place, &state.closed) else {
@@ -145,7 +168,7 @@ impl InFlight {
     }
 
     /// Takes the requests that wait, in order, but for those of callers that have gone; and what follows them.
-    pub(super) fn take_unsent(&self) -> (Vec<Bytes>, Vec<Message>) {
+    pub(super) fn take_unsent(&self) -> (Vec<Vec<u8>>, Vec<Message>) {
         let mut state = self.lock();
         let State { calls, unsent, control, .. } = &mut *state;
         let queued = unsent.len();
