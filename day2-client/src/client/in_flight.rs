@@ -98,7 +98,11 @@ impl InFlight {
     ///
     /// # Cancel safety
     /// Cancellation-safe: a dropped `insert` loses its turn, and nothing else.
-    pub(super) async fn insert(&self, seq: u64, request: Vec<u8>) -> Result<oneshot::Receiver<Outcome>, Error> {
+    pub(super) async fn insert(
+        &self,
+        seq: u64,
+        request: Vec<u8>,
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
         let place = self.places.acquire().await;
         let (caller, outcome) = oneshot::channel();
         let mut state = self.lock();

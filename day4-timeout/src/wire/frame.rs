@@ -20,8 +20,10 @@ use crate::error::Error;
 use crate::wire::write_buf::{KEPT_LEN, WriteBuf};
 
 const PREFIX_LEN: usize = 4;
-/// How much room a read has at least. It fits hundreds of small messages.
-const READ_CHUNK: usize = 8 * 1024;
+/// How much room a read has at least: little for an idle connection, which keeps it while it waits …
+const SMALL_READ: usize = 1024;
+/// … and more once a read has filled that. It fits hundreds of small messages.
+const LARGE_READ: usize = 8 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
 const READ_AHEAD: usize = 1024 * 1024;
 
@@ -32,6 +34,8 @@ pub struct FrameReader<R> {
     /// What has arrived and was not yet returned. It outlives every call of [`read`](FrameReader::read):
     /// that makes reading cancellation-safe, and no byte behind a frame is ever lost.
     buf: BytesMut,
+    /// How many bytes the last read took.
+    last_read: usize,
     /// How many of the bytes that come next are thrown away.
     to_skip: usize,
 }
@@ -39,7 +43,7 @@ pub struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader of this stream.
     pub fn new(io: R) -> Self {
-        FrameReader { io, buf: BytesMut::new(), to_skip: 0 }
+        FrameReader { io, buf: BytesMut::new(), last_read: 0, to_skip: 0 }
     }
 
     /// Waits for the next frame, of at most `max_len` bytes. `None` means that the peer ended the stream
@@ -64,18 +68,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Takes the first frame out of the buffer, if all of it is there. Reads nothing.
-    pub(super) fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
-        let skipped = self.to_skip.min(self.buf.len());
-        self.buf.advance(skipped);
-        self.to_skip -= skipped;
+    /// The first frame where it lies in the buffer, if all of it is there. Reads nothing.
+    pub(super) fn peek(&mut self, max_len: usize) -> Result<Option<&[u8]>, Error> {
+        self.drop_skipped();
         let Some(len) = self.announced_len() else { return Ok(None) };
         if len > max_len {
             return Err(Error::FrameTooLarge { len, max: max_len });
         }
-        if self.buf.len() < PREFIX_LEN + len {
-            return Ok(None);
-        }
+        Ok(self.buf.get(PREFIX_LEN..PREFIX_LEN + len))
+    }
+
+    /// Takes the first frame out of the buffer, if all of it is there. Reads nothing.
+    pub(super) fn next(&mut self, max_len: usize) -> Result<Option<Bytes>, Error> {
+        let Some(len) = self.peek(max_len)?.map(<[u8]>::len) else { return Ok(None) };
         self.buf.advance(PREFIX_LEN);
         // Not a copy: the frame and the rest of the buffer share one allocation.
         let frame = self.buf.split_to(len).freeze();
@@ -90,10 +95,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let frame_len = PREFIX_LEN + self.announced_len().unwrap_or(0);
         let missing = frame_len.saturating_sub(self.buf.len());
         // A peer's word alone buys at most READ_AHEAD: beyond that, memory grows with what has arrived.
-        let room = missing.min(self.buf.len().max(READ_AHEAD)).max(READ_CHUNK);
+        let at_least = if self.last_read < SMALL_READ { SMALL_READ } else { LARGE_READ };
+        let room = missing.min(self.buf.len().max(READ_AHEAD)).max(at_least);
+        if self.buf.is_empty() && self.buf.capacity() > room {
+            self.buf = BytesMut::new(); // an idle connection does not keep what a busy one needed
+        }
         self.buf.reserve(room);
         // Not more than that, whatever room there is: what is behind a large frame would be moved and kept.
-        if self.io.read_buf(&mut (&mut self.buf).limit(room)).await? > 0 {
+        self.last_read = self.io.read_buf(&mut (&mut self.buf).limit(room)).await?;
+        if self.last_read > 0 {
             return Ok(true);
         }
         if self.is_empty() { Ok(false) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) }
@@ -107,6 +117,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Throws away the next frame, whose length is known, as it arrives.
     pub(super) fn skip(&mut self) {
         self.to_skip = PREFIX_LEN + self.announced_len().unwrap_or(0);
+        self.drop_skipped();
+    }
+
+    fn drop_skipped(&mut self) {
+        let skipped = self.to_skip.min(self.buf.len());
+        self.buf.advance(skipped);
+        self.to_skip -= skipped;
     }
 
     /// Reads and throws away what still arrives, until the peer ends the stream or `max` bytes have come.
@@ -114,7 +131,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let mut discarded = 0;
         while discarded < max {
             self.buf.clear();
-            self.buf.reserve(READ_CHUNK);
+            self.buf.reserve(LARGE_READ);
             match self.io.read_buf(&mut self.buf).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => discarded += count,

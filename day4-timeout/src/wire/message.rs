@@ -226,11 +226,12 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// As [`read`](MessageReader::read).
     pub(crate) fn next(&mut self, max_body_len: usize) -> Result<Option<Message>, Error> {
         if self.half.is_none() {
-            let Some(header) = self.frames.next(MAX_HEADER_LEN)? else { return Ok(None) };
+            let Some(header) = self.frames.peek(MAX_HEADER_LEN)? else { return Ok(None) };
             let message: Message = self
                 .codec
-                .decode(&header)
+                .decode(header)
                 .map_err(|error| Error::Protocol(format!("not a header: {error}")))?;
+            self.frames.skip();
             if message.body().is_none() {
                 return Ok(Some(message));
             }
