@@ -15,7 +15,7 @@ use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -89,7 +89,10 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
             while let Some((seq, ended)) = self.handlers.try_join_next() {
                 self.finish(seq, ended)?;
             }
-            let is_cut = self.receive_slice().await?;
+            let is_cut = poll_fn(|cx| Poll::Ready(self.receive_slice(cx))).await?;
+            if is_cut {
+                yield_now().await;
+            }
             // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
             let is_reading = self.has_room() && !is_cut;
             // Whichever is ready first; of several, any. Each is cancellation-safe: the others lose nothing.
@@ -105,18 +108,17 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
 
     /// Receives the messages that have been read. One read may hold hundreds of calls: their replies leave in
     /// one write, but after a slice of time all others have a turn first, and the result is `true`.
-    async fn receive_slice(&mut self) -> Result<bool, Error> {
+    fn receive_slice(&mut self, cx: &mut task::Context) -> Result<bool, Error> {
         let mut since = Instant::now();
         while self.has_room()
             && let Some(message) = self.reader.next(self.limits.max_body_len)?
         {
-            self.receive(message).await?;
+            self.receive(message, cx)?;
             let now = Instant::now();
             self.busy += now - since;
             since = now;
             if self.busy > SLICE {
                 self.busy = Duration::ZERO;
-                yield_now().await;
                 return Ok(true);
             }
         }
@@ -128,11 +130,11 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
         self.writer.queued() < MAX_QUEUED_BYTES
     }
 
-    async fn receive(&mut self, message: Message) -> Result<(), Error> {
+    fn receive(&mut self, message: Message, cx: &mut task::Context) -> Result<(), Error> {
         match message {
             Message::Call { service_method, seq, metadata, body } => {
                 let (codec, peer) = (self.codec, self.peer);
-                self.start(Request { service_method, seq, metadata, body, codec, peer }).await
+                self.start(Request { service_method, seq, metadata, body, codec, peer }, cx)
             }
             Message::Goaway { reason } => Err(Error::Disconnected(reason)),
             Message::Reply { .. } => Err(Error::Protocol("a client sends no replies".to_owned())),
@@ -140,7 +142,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
     }
 
     /// Starts the handler of one call, and answers at once if it is ready at once.
-    async fn start(&mut self, request: Request) -> Result<(), Error> {
+    fn start(&mut self, request: Request, cx: &mut task::Context) -> Result<(), Error> {
         let seq = request.seq;
         if self.handlers.contains_key(&seq) {
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
@@ -153,7 +155,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
         }
         let mut call = Call::new(&*self.handler, request);
         // Most handlers answer without waiting for anything, and a task costs more than such an answer.
-        match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
+        match Pin::new(&mut call).poll(cx) {
             Poll::Ready(result) => self.reply(seq, result),
             Poll::Pending => {
                 self.handlers.spawn(seq, call);

@@ -15,7 +15,7 @@ use std::future::{poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
@@ -45,6 +45,7 @@ const SLICE: Duration = Duration::from_millis(1);
 
 const SHUTTING_DOWN: &str = "the server is shutting down";
 const NO_MORE_CALLS: &str = "this connection takes no more calls";
+const NO_REPLIES: &str = "a client sends no replies";
 
 /// Serves `io` until the client ends the stream or `shutdown` fires (`Ok`), or something breaks it.
 pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
@@ -87,6 +88,7 @@ pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
         handlers: Handlers::default(),
         budget: Share::new(&settings.budget),
         busy: Duration::ZERO,
+        now: Instant::now(),
         liveness: Liveness::new(),
     };
     let result = connection.run(&shutdown).await;
@@ -110,6 +112,8 @@ struct Connection<'a, Io> {
     budget: Share,
     /// How long calls were started since all others had a turn.
     busy: Duration,
+    /// The time, as of the last message.
+    now: Instant,
     liveness: Liveness,
 }
 
@@ -121,7 +125,10 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
             while let Some(ended) = self.handlers.try_next() {
                 self.finish(ended)?;
             }
-            let is_cut = self.receive_slice().await?;
+            let is_cut = poll_fn(|cx| Poll::Ready(self.receive_slice(cx))).await?;
+            if is_cut {
+                yield_now().await;
+            }
             let wanted = self.budget.wanted(self.reader.next_body_len());
             // Not while calls are left over: more would be kept than fits into a read, and an end would cut them off.
             let is_reading = self.has_room() && wanted.is_none() && !is_cut;
@@ -147,7 +154,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
                 () = self.budget.acquire(wanted), if wanted.is_some() => {}
                 () = &mut shutdown, if !self.liveness.is_draining() => self.drain(SHUTTING_DOWN)?,
                 over = self.liveness.over(self.settings) => match over {
-                    Over::Budget => self.refuse_body().await?,
+                    Over::Budget => self.refuse_body()?,
                     Over::Idle => self.drain("the connection was idle for too long")?,
                     Over::Drained => return Ok(()),
                     Over::TimedOut(what, after) => return Err(Error::Timeout { what, after }),
@@ -160,19 +167,18 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
 
     /// Receives the messages that have been read. One read may hold hundreds of calls: their replies leave in
     /// one write, but after a slice of time all others have a turn first, and the result is `true`.
-    async fn receive_slice(&mut self) -> Result<bool, Error> {
-        let mut since = Instant::now();
+    fn receive_slice(&mut self, cx: &mut task::Context) -> Result<bool, Error> {
+        self.now = Instant::now();
         while self.has_room()
             && let Some(message) = self.reader.next(self.settings.limits.max_body_len)?
         {
             self.liveness.has_message();
-            self.receive(message).await?;
+            self.receive(message, cx)?;
             let now = Instant::now();
-            self.busy += now - since;
-            since = now;
+            self.busy += now - self.now;
+            self.now = now;
             if self.busy > SLICE {
                 self.busy = Duration::ZERO;
-                yield_now().await;
                 return Ok(true);
             }
         }
@@ -186,11 +192,11 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
         self.writer.queued() < MAX_QUEUED_BYTES && (has_place || self.handlers.leaving() == 0)
     }
 
-    async fn receive(&mut self, message: Message) -> Result<(), Error> {
+    fn receive(&mut self, message: Message, cx: &mut task::Context) -> Result<(), Error> {
         match message {
             Message::Call { service_method, seq, metadata, body } => {
                 let (connection, _budget) = (Arc::clone(&self.context), self.budget.take());
-                self.start(Request { service_method, seq, metadata, body, connection, _budget }).await
+                self.start(Request { service_method, seq, metadata, body, connection, _budget }, cx)
             }
             Message::Cancel { seq } => {
                 self.handlers.cancel(seq);
@@ -199,25 +205,25 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
             Message::Ping {} => Message::Pong {}.queue(&mut self.writer, self.codec, 0),
             Message::Pong {} => Ok(()),
             Message::Goaway { reason } => Err(Error::Disconnected(reason)),
-            Message::Reply { .. } => Err(Error::Protocol("a client sends no replies".to_owned())),
+            Message::Reply { .. } => Err(Error::Protocol(NO_REPLIES.to_owned())),
         }
     }
 
     /// Refuses the call whose body has waited for the budget for too long, and throws the body away.
-    async fn refuse_body(&mut self) -> Result<(), Error> {
+    fn refuse_body(&mut self) -> Result<(), Error> {
         self.budget.give_up();
         match self.reader.skip_body() {
             Some(Message::Call { service_method, seq, .. }) => {
                 let no_room = "the server is busy: too many large arguments".to_owned();
                 self.refuse(&service_method, seq, Code::RESOURCE_EXHAUSTED, no_room)
             }
-            Some(other) => self.receive(other).await,
+            Some(_) => Err(Error::Protocol(NO_REPLIES.to_owned())),
             None => Ok(()),
         }
     }
 
     /// Starts the handler of one call, and answers at once if it is ready at once.
-    async fn start(&mut self, request: Request) -> Result<(), Error> {
+    fn start(&mut self, request: Request, cx: &mut task::Context) -> Result<(), Error> {
         let seq = request.seq;
         if self.handlers.contains(seq) {
             return Err(Error::Protocol(format!("seq {seq} is in flight already")));
@@ -232,10 +238,10 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
             let busy = format!("the server is busy: {max} calls of this connection are in flight");
             return self.refuse(&request.service_method, seq, Code::RESOURCE_EXHAUSTED, busy);
         }
-        self.liveness.has_called();
+        self.liveness.has_called(self.now);
         let mut call = Call::new(&*self.handler, request);
         // Most handlers answer without waiting for anything, and a task costs more than such an answer.
-        match poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
+        match Pin::new(&mut call).poll(cx) {
             Poll::Ready(result) => self.reply(seq, result),
             Poll::Pending => {
                 self.handlers.spawn(seq, call, self.handle_timeout);
@@ -253,7 +259,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
     /// Queues the reply of a call that has ended, unless its caller has cancelled it.
     fn finish(&mut self, ended: Ended) -> Result<(), Error> {
         let Some((seq, result)) = self.handlers.remove(ended) else { return Ok(()) };
-        self.liveness.has_called();
+        self.liveness.has_called(Instant::now());
         self.reply(seq, result)
     }
 

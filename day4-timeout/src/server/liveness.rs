@@ -84,8 +84,9 @@ impl Liveness {
         self.message_since = self.last_read;
     }
 
-    pub(super) fn has_called(&mut self) {
-        self.last_call = Instant::now();
+    /// A call has begun or ended.
+    pub(super) fn has_called(&mut self, at: Instant) {
+        self.last_call = at;
     }
 
     /// Whether a body waits for the budget.
