@@ -47,9 +47,9 @@ mod workload;
 
 /// rrpc and the libraries you know, side by side
 ///
-/// Server and client are two processes on the loopback with one TCP connection. Every workload is measured with
-/// both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to stdout.
-/// A full run, one without options, also writes them, and the chart, to the directory of the results.
+/// Server and client are two processes on the loopback, with one TCP connection or a thousand. Every workload is
+/// measured with both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to
+/// stdout. A full run, one without options, also writes them, and the chart, to the directory of the results.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -140,9 +140,9 @@ struct LoadArgs {
     warm_up: Duration,
     #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: Duration,
-    /// How many connections, each with the workload's calls in flight
-    #[arg(long, default_value_t = 1)]
-    connections: usize,
+    /// How many connections, each with the workload's calls in flight [default: the workload's]
+    #[arg(long)]
+    connections: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -249,7 +249,7 @@ impl LoadArgs {
         machine::raise_file_limit()?;
         let plan = Plan {
             workload: self.workload,
-            connections: self.connections,
+            connections: self.connections.unwrap_or(self.workload.connections()),
             warm_up: self.warm_up,
             duration: self.seconds,
         };
