@@ -3,6 +3,8 @@
 //! ```sh
 //! cargo run --release --manifest-path day7-registry/benches/Cargo.toml              # the comparison
 //! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- growth    # cost against size
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- builds    # the compiler's time
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- all       # all three
 //! ```
 //!
 //! | module | what it is for |
@@ -13,6 +15,7 @@
 //! | [`histogram`], [`machine`], [`process`] | percentiles; clocks and counters; this program in other roles |
 //! | [`compare`] | rounds: all peers, again and again, in turns |
 //! | [`growth`] | cost against size |
+//! | [`builds`] | how long the course takes to compile and to test |
 //! | [`goals`], [`stats`] | ratios within a round, and what they should be |
 //! | [`report`], [`svg`] | the tables and the chart |
 
@@ -31,6 +34,7 @@ use load::Plan;
 use peers::Peer;
 use workload::{Placement, Workload};
 
+mod builds;
 mod compare;
 mod goals;
 mod growth;
@@ -59,7 +63,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct CompareArgs {
     /// One round of short measurements: to see that it works, not how fast it is
     #[arg(long)]
@@ -92,6 +96,10 @@ struct CompareArgs {
 enum Command {
     /// Cost against size: connections, servers in the registry, payload
     Growth(GrowthArgs),
+    /// The compiler's time: day 1 and all suites from nothing, and a changed line on day 7
+    Builds(BuildsArgs),
+    /// The comparison, `growth` and `builds`: everything that is in the directory of the results
+    All(AllArgs),
     /// Serve one peer: prints its address, and serves until it is stopped. For a profiler
     Serve(ServeArgs),
     /// Measure one peer whose server runs already: prints one line of JSON. For a profiler
@@ -104,7 +112,7 @@ enum Command {
     Registry,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct GrowthArgs {
     /// Short measurements, and not the largest sizes: to see that it works, not how fast it is
     #[arg(long)]
@@ -113,6 +121,26 @@ struct GrowthArgs {
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
     /// Write growth.md there [default: `results` beside Cargo.toml, and nothing after a run with any of these options]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct BuildsArgs {
+    /// Only day 1: to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Write builds.md there [default: `results` beside Cargo.toml, and nothing with --quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct AllArgs {
+    /// To see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Write all files there [default: `results` beside Cargo.toml, and nothing with --quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -153,6 +181,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => args.run(),
         Some(Command::Load(args)) => args.run(),
         Some(Command::Growth(args)) => args.run(),
+        Some(Command::Builds(args)) => args.run(),
+        Some(Command::All(args)) => args.run(),
         Some(Command::Hold { addr, count }) => hold(addr, count),
         Some(Command::Registry) => growth::servers::run_registry(),
     };
@@ -224,6 +254,24 @@ impl GrowthArgs {
         let markdown = growth::run(&all_unless(self.only, &Subject::ALL), self.quick)?;
         println!("{markdown}");
         write(self.out.or(is_full.then(results)), &[("growth.md", markdown)])
+    }
+}
+
+impl BuildsArgs {
+    fn run(self) -> Result<()> {
+        let markdown = builds::run(self.quick)?;
+        println!("{markdown}");
+        write(self.out.or((!self.quick).then(results)), &[("builds.md", markdown)])
+    }
+}
+
+impl AllArgs {
+    fn run(self) -> Result<()> {
+        let AllArgs { quick, out } = self;
+        growth::check_files(&Subject::ALL, quick)?; // now, and not after the comparison
+        CompareArgs { quick, out: out.clone(), ..CompareArgs::default() }.run()?;
+        GrowthArgs { quick, out: out.clone(), ..GrowthArgs::default() }.run()?;
+        BuildsArgs { quick, out }.run()
     }
 }
 
