@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::load::{Plan, Sample};
+use crate::machine;
 use crate::peers::Peer;
 use crate::process::{self, Process};
 use crate::workload::{Placement, Workload};
@@ -41,9 +42,10 @@ pub(crate) struct Row {
 /// Measures everything, and tells stderr how far it is.
 ///
 /// # Errors
-/// A peer does not work, or gave a wrong answer.
+/// A peer does not work, or gave a wrong answer; or the system allows too few open files.
 pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let Settings { rounds, peers, workloads, placements, .. } = settings;
+    machine::check_files(workloads.iter().map(|workload| workload.connections()).max().unwrap_or(0))?;
     let total = rounds * peers.len() * workloads.len() * placements.len();
     let start = Instant::now();
     let mut rows: Vec<Row> = Vec::with_capacity(total);
@@ -57,7 +59,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
                     let done = rows.len();
                     let left = start.elapsed().mul_f64((total - done) as f64 / done as f64).as_secs();
                     eprintln!(
-                        "[{done:3}/{total}, {left:3} s left] round {} of {rounds}  {placement:<6}  {workload:<8}  \
+                        "[{done:3}/{total}, {left:3} s left] round {} of {rounds}  {placement:<6}  {workload:<11}  \
                          {peer:<17} {:>9.0} calls/s  p50 {:>7.1} us  p99 {:>7.1} us  CPU {:>6.2} us",
                         round + 1,
                         sample.calls_per_second(),
@@ -86,7 +88,8 @@ fn order(peers: &[Peer], round: usize) -> Vec<Peer> {
 fn measure(settings: &Settings, placement: Placement, workload: Workload, peer: Peer) -> Result<Sample> {
     let (server, addr) = serve(peer, placement)?;
     let Settings { warm_up, duration, .. } = settings;
-    let plan = Plan { workload, connections: 1, warm_up: *warm_up, duration: *duration };
+    let connections = workload.connections();
+    let plan = Plan { workload, connections, warm_up: *warm_up, duration: *duration };
     load(peer, addr, &server, placement, plan)
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn all() -> Vec<Goal> {
     use Metric::{CallsPerSecond, CpuPerCall, P99};
     use Peer::{FloorBare, RrpcBincode, RrpcHttp, RrpcJson, TarpcBincode, TarpcJson, Tonic};
     use Placement::{Free, Pinned};
-    use Workload::{Echo1M, Sum1, Sum64, Sum1024};
+    use Workload::{Echo1M, Sum1, Sum64, Sum1000x1, Sum1000x16, Sum1024};
 
     let mut all = Vec::new();
     let mut add = |ours, theirs, metric, placement, bounds: &[(Workload, Bound)]| {
@@ -90,6 +90,10 @@ pub(crate) fn all() -> Vec<Goal> {
     let bounds = [(Sum1, AtLeast(1.4)), (Sum64, AtLeast(1.8)), (Sum1024, AtLeast(2.0))];
     add(RrpcJson, TarpcJson, CallsPerSecond, Free, &bounds);
     let bounds = [(Sum1, AtLeast(6.0)), (Sum64, AtLeast(6.0)), (Sum1024, AtLeast(6.0))];
+    add(RrpcBincode, Tonic, CallsPerSecond, Free, &bounds);
+    let bounds = [(Sum1000x1, AtLeast(2.0)), (Sum1000x16, AtLeast(2.0))];
+    add(RrpcBincode, TarpcBincode, CallsPerSecond, Free, &bounds);
+    let bounds = [(Sum1000x1, AtLeast(4.0)), (Sum1000x16, AtLeast(4.0))];
     add(RrpcBincode, Tonic, CallsPerSecond, Free, &bounds);
     let bounds = [(Sum1, AtMost(0.8)), (Sum64, AtMost(0.5)), (Sum1024, AtMost(0.4))];
     add(RrpcBincode, TarpcBincode, CpuPerCall, Pinned, &bounds);

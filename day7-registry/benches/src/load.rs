@@ -6,11 +6,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::histogram::Histogram;
@@ -22,6 +23,10 @@ use crate::workload::{Kind, Workload};
 /// A measurement goes on until so many calls were answered, but for no longer than this.
 const MIN_CALLS: u64 = 20;
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How many connections are being made at the same time: a listener's queue has 128 places.
+pub(crate) const AT_ONCE: usize = 64;
+/// How long all of them may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How often the clock's thread looks whether the load goes on. Twenty looks a second take no time from it.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -65,15 +70,26 @@ impl Sample {
 pub(crate) struct Meter {
     running: AtomicBool,
     over: AtomicBool,
+    /// Connections that are there, and where each waits for the others.
+    connected: AtomicUsize,
+    all_connected: Barrier,
     times: Histogram,
     /// Calls that were answered while the clock did not run.
     others: AtomicU64,
 }
 
 impl Meter {
-    pub(crate) fn new() -> Meter {
+    pub(crate) fn new(connections: usize) -> Meter {
         let (running, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        Meter { running, over, times: Histogram::new(), others: AtomicU64::new(0) }
+        let (connected, others) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let all_connected = Barrier::new(connections);
+        Meter { running, over, connected, all_connected, times: Histogram::new(), others }
+    }
+
+    /// One more connection is there, and its first call was answered. Returns when that is so for all of them.
+    pub(crate) async fn connected(&self) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        self.all_connected.wait().await;
     }
 
     /// A call was answered, with the right answer.
@@ -106,18 +122,31 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
 }
 
-/// Measures one peer, whose server is there already.
+/// Measures one peer, whose server is there already. The warm-up begins when all connections are there.
 ///
 /// # Errors
-/// A call failed, its answer was wrong, or the load ended too early.
+/// A connection cannot be made, a call failed, its answer was wrong, or the load ended too early.
 pub(crate) fn measure(peer: Peer, addr: SocketAddr, server_pid: i32, plan: Plan) -> Result<Sample> {
     let runtime = machine::runtime()?;
-    let meter = Arc::new(Meter::new());
+    let meter = Arc::new(Meter::new(plan.connections));
     let mut load = JoinSet::new();
-    for _ in 0..plan.connections {
+    let start = Instant::now();
+    // The clock is on a thread of its own: the runtime may be too busy to look at it in time.
+    let wait_for = |load: &mut JoinSet<_>, wanted| {
+        while meter.connected.load(Ordering::Relaxed) < wanted {
+            watch(load, Duration::from_millis(1))?;
+            ensure!(
+                start.elapsed() < CONNECT_LIMIT,
+                "connection {wanted} was not there after {CONNECT_LIMIT:?}"
+            );
+        }
+        Ok(())
+    };
+    for number in 1..=plan.connections {
+        wait_for(&mut load, number.saturating_sub(AT_ONCE))?;
         load.spawn_on(peer.drive(addr, plan.workload, Arc::clone(&meter)), runtime.handle());
     }
-    // The clock is on a thread of its own: the runtime may be too busy to look at it in time.
+    wait_for(&mut load, plan.connections)?;
     watch(&mut load, plan.warm_up)?;
     let (before, start) = (Reading::take(server_pid)?, Instant::now());
     meter.running.store(true, Ordering::Relaxed);
@@ -173,6 +202,9 @@ fn watch(load: &mut JoinSet<Result<()>>, duration: Duration) -> Result<()> {
 /// # Errors
 /// A call failed, or its answer was wrong.
 pub(crate) async fn drive<C: Caller>(client: C, workload: Workload, meter: Arc<Meter>) -> Result<()> {
+    // Until then, the connection may wait in the listener's queue.
+    ensure!(client.sum(1, 2).await? == 3, "1 + 2 is not 3");
+    meter.connected().await;
     let mut callers = JoinSet::new();
     for number in 0..workload.in_flight() {
         let (client, meter) = (client.clone(), Arc::clone(&meter));
@@ -248,7 +280,7 @@ mod tests {
     }
 
     async fn complaint(workload: Workload) -> String {
-        let meter = Arc::new(Meter::new());
+        let meter = Arc::new(Meter::new(1));
         let load = drive(Wrong(Arc::clone(&meter)), workload, meter);
         tokio::time::timeout(DEADLINE, load).await.unwrap().unwrap_err().to_string()
     }

@@ -15,6 +15,8 @@ compile_error!("the benchmark reads /proc and pins processes to cores: it runs o
 
 /// A machine that works for this share of a look at it has something else to do, and the figures are not worth much.
 const BUSY: f64 = 0.15;
+/// Open files that a process needs for itself.
+const OTHER_FILES: usize = 100;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What the system has counted up to now.
@@ -85,6 +87,21 @@ pub(crate) fn raise_file_limit() -> Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(most)
+}
+
+/// Checks, before anything is measured, that so many connections will have enough open files: the server's process needs
+/// one for each, and so does the client's.
+///
+/// # Errors
+/// The system allows too few.
+pub(crate) fn check_files(connections: usize) -> Result<()> {
+    let (needed, allowed) = (connections + OTHER_FILES, raise_file_limit()?);
+    ensure!(
+        needed as u64 <= allowed,
+        "a process needs {needed} open files for {connections} connections, but the system allows it {allowed} \
+         (ulimit -Hn)"
+    );
+    Ok(())
 }
 
 /// The machine, the day and the revision of this tree, for a reader of the results.
@@ -161,6 +178,13 @@ mod tests {
     fn nobody_gets_more_cores_than_there_are() {
         let error = use_cores(100_000).unwrap_err().to_string();
         assert!(error.starts_with("100000 cores are asked for, but"), "{error}");
+    }
+
+    #[test]
+    fn too_few_open_files_are_an_error_that_says_how_many_are_needed() {
+        check_files(1).unwrap();
+        let error = check_files(1 << 40).unwrap_err().to_string();
+        assert!(error.contains("1099511627876 open files") && error.contains("ulimit -Hn"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! ```sh
 //! cargo run --release --manifest-path day7-registry/benches/Cargo.toml              # the comparison
 //! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- growth    # cost against size
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- builds    # the compiler's time
+//! cargo run --release --manifest-path day7-registry/benches/Cargo.toml -- all       # all three
 //! ```
 //!
 //! | module | what it is for |
@@ -13,6 +15,7 @@
 //! | [`histogram`], [`machine`], [`process`] | percentiles; clocks and counters; this program in other roles |
 //! | [`compare`] | rounds: all peers, again and again, in turns |
 //! | [`growth`] | cost against size |
+//! | [`builds`] | how long the course takes to compile and to test |
 //! | [`goals`], [`stats`] | ratios within a round, and what they should be |
 //! | [`report`], [`svg`] | the tables and the chart |
 
@@ -31,6 +34,7 @@ use load::Plan;
 use peers::Peer;
 use workload::{Placement, Workload};
 
+mod builds;
 mod compare;
 mod goals;
 mod growth;
@@ -47,9 +51,9 @@ mod workload;
 
 /// rrpc and the libraries you know, side by side
 ///
-/// Server and client are two processes on the loopback with one TCP connection. Every workload is measured with
-/// both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to stdout.
-/// A full run, one without options, also writes them, and the chart, to the directory of the results.
+/// Server and client are two processes on the loopback, with one TCP connection or a thousand. Every workload is
+/// measured with both processes free on two cores, and with both on one core. Progress goes to stderr, the tables to
+/// stdout. A full run, one without options, also writes them, and the chart, to the directory of the results.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -59,7 +63,7 @@ struct Cli {
     command: Option<Command>,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct CompareArgs {
     /// One round of short measurements: to see that it works, not how fast it is
     #[arg(long)]
@@ -92,6 +96,10 @@ struct CompareArgs {
 enum Command {
     /// Cost against size: connections, servers in the registry, payload
     Growth(GrowthArgs),
+    /// The compiler's time: day 1 and all suites from nothing, and a changed line on day 7
+    Builds(BuildsArgs),
+    /// The comparison, `growth` and `builds`: everything that is in the directory of the results
+    All(AllArgs),
     /// Serve one peer: prints its address, and serves until it is stopped. For a profiler
     Serve(ServeArgs),
     /// Measure one peer whose server runs already: prints one line of JSON. For a profiler
@@ -104,7 +112,7 @@ enum Command {
     Registry,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 struct GrowthArgs {
     /// Short measurements, and not the largest sizes: to see that it works, not how fast it is
     #[arg(long)]
@@ -113,6 +121,26 @@ struct GrowthArgs {
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
     only: Vec<Subject>,
     /// Write growth.md there [default: `results` beside Cargo.toml, and nothing after a run with any of these options]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct BuildsArgs {
+    /// Only day 1: to see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Write builds.md there [default: `results` beside Cargo.toml, and nothing with --quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct AllArgs {
+    /// To see that it works
+    #[arg(long)]
+    quick: bool,
+    /// Write all files there [default: `results` beside Cargo.toml, and nothing with --quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -140,9 +168,9 @@ struct LoadArgs {
     warm_up: Duration,
     #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: Duration,
-    /// How many connections, each with the workload's calls in flight
-    #[arg(long, default_value_t = 1)]
-    connections: usize,
+    /// How many connections, each with the workload's calls in flight [default: the workload's]
+    #[arg(long)]
+    connections: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -153,6 +181,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => args.run(),
         Some(Command::Load(args)) => args.run(),
         Some(Command::Growth(args)) => args.run(),
+        Some(Command::Builds(args)) => args.run(),
+        Some(Command::All(args)) => args.run(),
         Some(Command::Hold { addr, count }) => hold(addr, count),
         Some(Command::Registry) => growth::servers::run_registry(),
     };
@@ -227,6 +257,24 @@ impl GrowthArgs {
     }
 }
 
+impl BuildsArgs {
+    fn run(self) -> Result<()> {
+        let markdown = builds::run(self.quick)?;
+        println!("{markdown}");
+        write(self.out.or((!self.quick).then(results)), &[("builds.md", markdown)])
+    }
+}
+
+impl AllArgs {
+    fn run(self) -> Result<()> {
+        let AllArgs { quick, out } = self;
+        growth::check_files(&Subject::ALL, quick)?; // now, and not after the comparison
+        CompareArgs { quick, out: out.clone(), ..CompareArgs::default() }.run()?;
+        GrowthArgs { quick, out: out.clone(), ..GrowthArgs::default() }.run()?;
+        BuildsArgs { quick, out }.run()
+    }
+}
+
 fn hold(addr: SocketAddr, count: usize) -> Result<()> {
     machine::raise_file_limit()?;
     growth::connections::run_holder(addr, count)
@@ -249,7 +297,7 @@ impl LoadArgs {
         machine::raise_file_limit()?;
         let plan = Plan {
             workload: self.workload,
-            connections: self.connections,
+            connections: self.connections.unwrap_or(self.workload.connections()),
             warm_up: self.warm_up,
             duration: self.seconds,
         };

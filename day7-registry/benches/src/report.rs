@@ -38,9 +38,10 @@ fn ratios(rows: &[Row]) -> String {
          | | against | workload | cores | what | ratio | range | goal | | floor-bare |\n\
          |---|---|---|---|---|--:|--:|---|---|--:|\n",
     );
+    let mut tally = Tally::default();
     for goal in goals::all() {
         let Some(ratio) = goal.ratio(rows) else { continue };
-        let verdict = if goal.bound.is_met(ratio.median) { "yes" } else { "no" };
+        let verdict = tally.verdict(goal.bound.is_met(ratio.median));
         let floor = goal.floor(rows).map(|ratio| format!("{:.2}", ratio.median)).unwrap_or_default();
         let (ours, theirs, workload, placement) = (goal.ours, goal.theirs, goal.workload, goal.placement);
         line(
@@ -56,7 +57,7 @@ fn ratios(rows: &[Row]) -> String {
             ),
         );
     }
-    text
+    text + &tally.text()
 }
 
 fn table(settings: &Settings, rows: &[Row], placement: Placement, workload: Workload) -> String {
@@ -114,6 +115,26 @@ pub(crate) fn summary(
 ) -> Option<Summary> {
     let same = |row: &&Row| (row.placement, row.workload, row.peer) == (placement, workload, peer);
     Summary::of(rows.iter().filter(same).map(|row| of(&row.sample)))
+}
+
+/// How many goals are met.
+#[derive(Default)]
+pub(crate) struct Tally {
+    met: usize,
+    all: usize,
+}
+
+impl Tally {
+    /// Counts one, and returns what its table says of it.
+    pub(crate) fn verdict(&mut self, is_met: bool) -> &'static str {
+        self.met += usize::from(is_met);
+        self.all += 1;
+        if is_met { "yes" } else { "no" }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        format!("\n{} of {} goals are met.\n", self.met, self.all)
+    }
 }
 
 /// `1234567.8` → `1,234,568`.

@@ -30,7 +30,7 @@ pub(crate) fn chart(settings: &Settings, rows: &[Row]) -> String {
          viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
-    let title = format!("Calls per second over one TCP connection, {}", placement.title());
+    let title = format!("Calls per second, {}", placement.title());
     label(&mut text, 16, 22, "font-size=\"15\" font-weight=\"bold\"", &title);
     label(&mut text, 16, 40, "fill=\"#57606a\"", &settings.machine);
     for (index, workload) in settings.workloads.iter().enumerate() {
@@ -97,7 +97,7 @@ fn panel(
 /// Ours, theirs, and the floors.
 fn colour(peer: Peer) -> &'static str {
     match peer {
-        Peer::RrpcBincode | Peer::RrpcJson | Peer::RrpcHttp => "#1f6feb",
+        Peer::RrpcBincode | Peer::RrpcJson | Peer::RrpcHttp | Peer::RrpcTls => "#1f6feb",
         Peer::TarpcBincode | Peer::TarpcJson => "#bf8700",
         Peer::Tonic => "#8250df",
         Peer::FloorBare | Peer::FloorTasks | Peer::FloorTasksYield => "#c4ccd4",

@@ -16,6 +16,12 @@ pub(crate) enum Workload {
     /// `sum(i32, i32) -> i32`, 1024 calls in flight: a connection at its limit
     #[value(name = "sum-1024")]
     Sum1024,
+    /// The same on 1,000 connections, one call in flight on each: many clients of one server
+    #[value(name = "sum-1000x1")]
+    Sum1000x1,
+    /// The same on 1,000 connections, 16 calls in flight on each
+    #[value(name = "sum-1000x16")]
+    Sum1000x16,
     /// 1 MiB out and the same back, 4 calls in flight: what a copy costs
     #[value(name = "echo-1m")]
     Echo1M,
@@ -31,20 +37,35 @@ pub(crate) enum Kind {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 4] =
-        [Workload::Sum1, Workload::Sum64, Workload::Sum1024, Workload::Echo1M];
+    pub(crate) const ALL: [Workload; 6] = [
+        Workload::Sum1,
+        Workload::Sum64,
+        Workload::Sum1024,
+        Workload::Sum1000x1,
+        Workload::Sum1000x16,
+        Workload::Echo1M,
+    ];
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Workload::Sum1 | Workload::Sum64 | Workload::Sum1024 => Kind::Sum,
             Workload::Echo1M => Kind::Echo(1024 * 1024),
+            _ => Kind::Sum,
         }
     }
 
-    /// How many calls wait for their replies at any time.
+    /// How many connections.
+    pub(crate) fn connections(self) -> usize {
+        match self {
+            Workload::Sum1000x1 | Workload::Sum1000x16 => 1000,
+            _ => 1,
+        }
+    }
+
+    /// How many calls of each connection wait for their replies at any time.
     pub(crate) fn in_flight(self) -> usize {
         match self {
-            Workload::Sum1 => 1,
+            Workload::Sum1 | Workload::Sum1000x1 => 1,
+            Workload::Sum1000x16 => 16,
             Workload::Sum64 => 64,
             Workload::Sum1024 => 1024,
             Workload::Echo1M => 4,
@@ -57,6 +78,8 @@ impl Workload {
             Workload::Sum1 => "sum, 1 in flight",
             Workload::Sum64 => "sum, 64 in flight",
             Workload::Sum1024 => "sum, 1024 in flight",
+            Workload::Sum1000x1 => "sum, 1 in flight on each of 1,000 connections",
+            Workload::Sum1000x16 => "sum, 16 in flight on each of 1,000 connections",
             Workload::Echo1M => "1 MiB echo, 4 in flight",
         }
     }

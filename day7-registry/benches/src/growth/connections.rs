@@ -3,62 +3,44 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow};
 use day7_registry::Codec;
 use tokio::task::JoinSet;
 
 use super::{Order, Series, Subject};
 use crate::compare;
-use crate::load::{Plan, Sample};
+use crate::load::{self, Plan, Sample};
 use crate::machine;
 use crate::peers::{Caller, Peer, rrpc};
 use crate::process::Process;
-use crate::report::thousands;
 use crate::workload::{Placement, Workload};
 
-/// Open files that a process needs for itself.
-const OTHER_FILES: usize = 100;
-/// How many connections are being made at the same time.
-const AT_ONCE: usize = 64;
-
 /// What an idle connection may take of the server's memory.
-const MOST_KIB: f64 = 12.0;
+const MOST_KIB: f64 = 4.0;
+/// How long a call may take beside the most connections that flood, in milliseconds.
+const MOST_MILLIS: f64 = 15.0;
 /// How many busy connections.
 const BUSY_SIZES: [usize; 4] = [1, 10, 100, 1000];
+/// How many connections flood the server.
+const FLOODS: [usize; 3] = [1, 2, 4];
 
 /// How many idle connections.
 fn idle_sizes(quick: bool) -> &'static [usize] {
     if quick { &[1, 10, 100, 1000] } else { &[1, 10, 100, 1000, 10_000] }
 }
 
-/// Checks, before anything is measured, that the largest size will have enough open files: the server needs one for
-/// each connection, and so does the client.
-///
-/// # Errors
-/// The system allows too few.
-pub(super) fn check_files(subjects: &[Subject], quick: bool) -> Result<()> {
-    let needed = |quick| {
-        let sizes = subjects.iter().flat_map(|subject| match subject {
-            Subject::Idle => idle_sizes(quick),
-            Subject::Busy => &BUSY_SIZES,
-            Subject::Registry | Subject::Payload => &[],
-        });
-        sizes.max().map_or(0, |largest| largest + OTHER_FILES)
-    };
-    let (needed, with_quick, allowed) = (needed(quick), needed(true), machine::raise_file_limit()?);
-    let mut hint = String::new();
-    if with_quick < needed {
-        hint = format!("; with --quick, {} suffice", thousands(with_quick as f64));
-    }
-    ensure!(
-        needed as u64 <= allowed,
-        "a process needs {} open files, as each connection is one, but the system allows it {} (ulimit -Hn){hint}",
-        thousands(needed as f64),
-        thousands(allowed as f64),
-    );
-    Ok(())
+/// How many connections there are at most.
+pub(super) fn most(subjects: &[Subject], quick: bool) -> usize {
+    let sizes = subjects.iter().flat_map(|subject| match subject {
+        Subject::Idle => idle_sizes(quick),
+        Subject::Busy => &BUSY_SIZES,
+        Subject::Fairness => &FLOODS,
+        Subject::Registry | Subject::Payload => &[],
+    });
+    sizes.max().copied().unwrap_or(0)
 }
 
 /// What the idle connections are measured by.
@@ -100,9 +82,41 @@ pub(super) fn busy(quick: bool) -> Result<Vec<Series>> {
     Ok(vec![time, cpu])
 }
 
+/// What fairness is measured by: calls on one connection, one after the other, while others flood the server with
+/// calls that its handler answers at once. The server's runtime has one thread; the clients may use two cores.
+pub(super) fn fairness(quick: bool) -> Result<Vec<Series>> {
+    let mut p99 = Series::new("a call on another one, p99 ms", Order::Any).at_most(MOST_MILLIS);
+    for size in FLOODS {
+        let (server, addr) = compare::serve(Peer::RrpcBincode, Placement::Pinned)?;
+        // It begins at the same time as the other load, has no warm-up, and lasts longer.
+        let duration = 3 * duration(quick);
+        let plan = Plan { workload: Workload::Sum1024, connections: size, warm_up: Duration::ZERO, duration };
+        let flood = || compare::load(Peer::RrpcBincode, addr, &server, Placement::Free, plan);
+        let (flood, sample) = thread::scope(|scope| {
+            let flood = scope.spawn(flood);
+            let sample = measure(addr, &server, 1, quick);
+            (flood.join(), sample)
+        });
+        let flood = flood.map_err(|_| anyhow!("the flood has panicked"))?.context("the flood")?;
+        let sample = sample?;
+        p99.points.push((size, sample.p99 / 1e3));
+        eprintln!(
+            "{size} connections flood, {:.0} calls/s: another one has p50 {:.0} us, p99 {:.0} us",
+            flood.calls_per_second(),
+            sample.p50,
+            sample.p99
+        );
+    }
+    Ok(vec![p99])
+}
+
+fn duration(quick: bool) -> Duration {
+    Duration::from_secs_f64(if quick { 0.1 } else { 1.0 })
+}
+
 /// One call in flight on each of some connections.
 fn measure(addr: SocketAddr, server: &Process, connections: usize, quick: bool) -> Result<Sample> {
-    let duration = Duration::from_secs_f64(if quick { 0.1 } else { 1.0 });
+    let duration = duration(quick);
     let plan = Plan { workload: Workload::Sum1, connections, warm_up: duration / 2, duration };
     compare::load(Peer::RrpcBincode, addr, server, Placement::Free, plan)
 }
@@ -121,7 +135,7 @@ pub(crate) fn run_holder(addr: SocketAddr, count: usize) -> Result<()> {
     machine::runtime()?.block_on(async {
         let (mut dialing, mut clients) = (JoinSet::new(), Vec::with_capacity(count));
         for number in 0..count {
-            if dialing.len() >= AT_ONCE
+            if dialing.len() >= load::AT_ONCE
                 && let Some(client) = dialing.join_next().await
             {
                 clients.push(client??);

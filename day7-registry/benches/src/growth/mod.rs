@@ -2,7 +2,7 @@
 //!
 //! | module | what grows |
 //! |---|---|
-//! | [`connections`] | idle connections, and busy ones |
+//! | [`connections`] | connections: idle, busy, and flooding |
 //! | [`servers`] | the servers in a registry |
 //! | [`payload`] | the payload of a call |
 //!
@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::machine;
-use crate::report::line;
+use crate::report::{Tally, line};
 
 pub(crate) mod connections;
 mod payload;
@@ -26,6 +26,8 @@ pub(crate) enum Subject {
     Idle,
     /// 1 to 1,000 busy connections: the time per call of all together, and the CPU time of a call
     Busy,
+    /// 1 to 4 connections that flood a server of one thread: the time of a call on another connection
+    Fairness,
     /// 10 to 10,000 servers in a registry: renewing, asking for the list, refreshing, choosing
     Registry,
     /// A payload of 1 byte to 8 MiB: the time of a call
@@ -33,7 +35,8 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Subject; 4] = [Subject::Idle, Subject::Busy, Subject::Registry, Subject::Payload];
+    pub(crate) const ALL: [Subject; 5] =
+        [Subject::Idle, Subject::Busy, Subject::Fairness, Subject::Registry, Subject::Payload];
 }
 
 /// How a cost should grow.
@@ -41,6 +44,8 @@ impl Subject {
 pub(crate) enum Order {
     Constant,
     Linear,
+    /// It does not matter.
+    Any,
 }
 
 impl Order {
@@ -48,6 +53,7 @@ impl Order {
         match self {
             Order::Constant => 0.0,
             Order::Linear => 1.0,
+            Order::Any => f64::INFINITY,
         }
     }
 
@@ -55,6 +61,7 @@ impl Order {
         match self {
             Order::Constant => "constant",
             Order::Linear => "linear",
+            Order::Any => "any order",
         }
     }
 }
@@ -108,18 +115,29 @@ impl Series {
     }
 }
 
+/// Checks that there will be enough open files.
+///
+/// # Errors
+/// The system allows too few.
+pub(crate) fn check_files(subjects: &[Subject], quick: bool) -> Result<()> {
+    machine::check_files(connections::most(subjects, quick))
+}
+
 /// Measures, and tells stderr how far it is. Returns the tables.
 ///
 /// # Errors
 /// A call failed, or the system allows too few open files.
 pub(crate) fn run(subjects: &[Subject], quick: bool) -> Result<String> {
-    connections::check_files(subjects, quick)?;
+    check_files(subjects, quick)?;
     let mut text = format!("# Cost against size\n\n{}.\n", machine::description()) + &machine::busy_notice();
     let mut all = Vec::new();
     for subject in subjects {
         let (heading, series) = match subject {
             Subject::Idle => ("idle connections", connections::idle(quick)?),
             Subject::Busy => ("busy connections, one call in flight on each", connections::busy(quick)?),
+            Subject::Fairness => {
+                ("connections that flood a server of one thread", connections::fairness(quick)?)
+            }
             Subject::Registry => ("servers in the registry", servers::measure(quick)?),
             Subject::Payload => ("bytes of payload, there and back", payload::measure(quick)?),
         };
@@ -147,12 +165,13 @@ fn table(heading: &str, series: &[Series]) -> String {
 
 fn orders(series: &[Series]) -> String {
     let mut text = String::from("\n| cost | should be | exponent measured | |\n|---|---|--:|---|\n");
+    let mut tally = Tally::default();
     for series in series {
-        let verdict = if series.is_as_expected() { "yes" } else { "no" };
+        let verdict = tally.verdict(series.is_as_expected());
         let (title, expectation) = (series.title, series.expectation());
         line(&mut text, format_args!("| {title} | {expectation} | {:.2} | {verdict} |", series.exponent()));
     }
-    text
+    text + &tally.text()
 }
 
 /// Three digits, wherever they begin.

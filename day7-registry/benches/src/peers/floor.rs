@@ -170,6 +170,11 @@ pub(crate) async fn drive(addr: SocketAddr, workload: Workload, meter: &Meter) -
     io.set_nodelay(true)?;
     let (read, write) = io.into_split();
     let (mut frames, mut out) = (Frames::new(read), Out::new(write));
+    out.push(0, sum_request(1, 2));
+    while frames.next().is_none() {
+        ensure!(turn(&mut frames, &mut out).await?, "the server has closed the connection");
+    }
+    meter.connected().await;
     let mut numbers = Numbers::new(0);
     let original = match workload.kind() {
         Kind::Sum => Bytes::new(),

@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`rrpc`] | this course: bincode, JSON, and bincode through HTTP `CONNECT` |
+//! | [`tls`] | this course through mutual TLS |
 //! | [`tarpc`] | tarpc over TCP: bincode and JSON |
 //! | [`tonic`] | gRPC: protobuf over HTTP/2 |
 //! | [`floor`] | no library at all: what the system and the runtime cost by themselves |
@@ -23,6 +24,7 @@ pub(crate) mod floor;
 pub(crate) mod floor_tasks;
 pub(crate) mod rrpc;
 pub(crate) mod tarpc;
+pub(crate) mod tls;
 pub(crate) mod tonic;
 
 /// One competitor.
@@ -34,6 +36,8 @@ pub(crate) enum Peer {
     RrpcJson,
     /// This course, bincode after an HTTP CONNECT
     RrpcHttp,
+    /// This course, bincode over mutual TLS
+    RrpcTls,
     /// tarpc 0.38, bincode over TCP
     TarpcBincode,
     /// tarpc 0.38, JSON over TCP
@@ -49,10 +53,11 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 9] = [
+    pub(crate) const ALL: [Peer; 10] = [
         Peer::RrpcBincode,
         Peer::RrpcJson,
         Peer::RrpcHttp,
+        Peer::RrpcTls,
         Peer::TarpcBincode,
         Peer::TarpcJson,
         Peer::Tonic,
@@ -71,6 +76,7 @@ impl Peer {
         match self {
             Peer::RrpcBincode | Peer::RrpcJson => rrpc::serve(announce).await,
             Peer::RrpcHttp => rrpc::serve_http(announce).await,
+            Peer::RrpcTls => tls::serve(announce).await,
             Peer::TarpcBincode => tarpc::serve_bincode(announce).await,
             Peer::TarpcJson => tarpc::serve_json(announce).await,
             Peer::Tonic => tonic::serve(announce).await,
@@ -91,6 +97,7 @@ impl Peer {
             }
             Peer::RrpcJson => load::drive(rrpc::connect(addr, Codec::Json).await?, workload, meter).await,
             Peer::RrpcHttp => load::drive(rrpc::connect_http(addr).await?, workload, meter).await,
+            Peer::RrpcTls => load::drive(tls::connect(addr).await?, workload, meter).await,
             Peer::TarpcBincode => load::drive(tarpc::connect_bincode(addr).await?, workload, meter).await,
             Peer::TarpcJson => load::drive(tarpc::connect_json(addr).await?, workload, meter).await,
             Peer::Tonic => load::drive(tonic::connect(addr).await?, workload, meter).await,
