@@ -122,7 +122,8 @@ pub async fn offer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     hello: &ClientHello,
 ) -> Result<(Codec, Limits), Error> {
-    send(writer, hello).await?;
+    writer.queue(Codec::Json.encode(hello)?.into())?;
+    writer.flush().await?;
     let Some(frame) = reader.read(MAX_HANDSHAKE_LEN).await.map_err(not_this_protocol)? else {
         return Err(Error::Handshake("the server closed the connection without an answer".to_owned()));
     };
@@ -162,7 +163,8 @@ pub async fn accept<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Err(Error::Handshake(reason)) => ServerHello::Refused { error: truncate(reason.clone()) },
         Err(_) => return chosen,
     };
-    let sent = send(writer, &answer).await;
+    writer.queue(Codec::Json.encode(&answer)?.into())?;
+    let sent = writer.flush().await;
     // A refusal is the reason, whether or not the client was still there to read it.
     chosen.and_then(|chosen| sent.map(|()| chosen))
 }
@@ -184,14 +186,6 @@ async fn read_hello<R: AsyncRead + Unpin>(
         return Err(Error::Handshake(format!("no codec in common: this server speaks {}", names.join(", "))));
     };
     Ok((codec, hello))
-}
-
-async fn send<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    hello: &impl Serialize,
-) -> Result<(), Error> {
-    writer.queue(Codec::Json.encode(hello)?.into())?;
-    writer.flush().await
 }
 
 /// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.

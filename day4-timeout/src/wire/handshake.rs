@@ -128,7 +128,8 @@ pub async fn offer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     hello: &ClientHello,
 ) -> Result<(Codec, Limits), Error> {
-    send(writer, hello).await?;
+    writer.queue(Codec::Json.encode(hello)?.into())?;
+    writer.flush().await?;
     let Some(frame) = reader.read(MAX_HANDSHAKE_LEN).await.map_err(not_this_protocol)? else {
         return Err(Error::Handshake("the server closed the connection without an answer".to_owned()));
     };
@@ -168,7 +169,8 @@ pub async fn accept<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Err(Error::Handshake(reason)) => ServerHello::Refused { error: truncate(reason.clone()) },
         Err(_) => return chosen,
     };
-    let sent = send(writer, &answer).await;
+    writer.queue(Codec::Json.encode(&answer)?.into())?;
+    let sent = writer.flush().await;
     // A refusal is the reason, whether or not the client was still there to read it.
     chosen.and_then(|chosen| sent.map(|()| chosen))
 }
@@ -177,7 +179,8 @@ pub async fn accept<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 pub(crate) fn refuse<W>(writer: &mut FrameWriter<W>, reason: &str) {
     if !writer.needs_flush() {
         let refused = ServerHello::Refused { error: truncate(reason.to_owned()) };
-        queue(writer, &refused).ok(); // it is short, and always fits
+        // It is short, and always fits.
+        Codec::Json.encode(&refused).and_then(|frame| writer.queue(frame.into())).ok();
     }
 }
 
@@ -198,18 +201,6 @@ async fn read_hello<R: AsyncRead + Unpin>(
         return Err(Error::Handshake(format!("no codec in common: this server speaks {}", names.join(", "))));
     };
     Ok((codec, hello))
-}
-
-async fn send<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    hello: &impl Serialize,
-) -> Result<(), Error> {
-    queue(writer, hello)?;
-    writer.flush().await
-}
-
-fn queue<W>(writer: &mut FrameWriter<W>, hello: &impl Serialize) -> Result<(), Error> {
-    writer.queue(Codec::Json.encode(hello)?.into())
 }
 
 /// A frame that is too long or not JSON: most likely a peer that speaks another protocol, such as HTTP or TLS.
