@@ -32,14 +32,13 @@ pub mod http {
 
 pub mod balance;
 
-pub use balance::BalancedClient;
 pub use balance::broadcast::{BROADCAST_STEP, MAX_BROADCAST};
 pub use balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
 pub use balance::error::BalanceError;
 pub use balance::multi_servers::MultiServersDiscovery;
 pub use balance::pool::Connecting;
 pub use balance::select::{SelectMode, UnknownSelectMode};
-pub use balance::start::StartedCall;
+pub use balance::{BalancedClient, StartedCall};
 pub use client::options::Options;
 pub use client::{Client, PendingCall};
 pub use deadline::{

@@ -8,12 +8,18 @@
 //!
 //! A discovery knows the servers. It does not choose: that is [`select`](crate::balance::select)'s.
 
-use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
+use crate::deadline::limit;
+use crate::error::Error;
 use crate::http::endpoint::Endpoint;
+
+/// How long a call waits for a newer list when no server that it knows can be called.
+const MAX_REFRESH_WAIT: Duration = Duration::from_secs(1);
 
 /// An error that many may hold.
 type SharedError = Arc<dyn std::error::Error + Send + Sync>;
@@ -59,32 +65,16 @@ pub struct Servers {
 }
 
 /// There is no server to choose.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiscoveryError {
     /// The list is known, and it is empty.
+    #[error("no servers are available")]
     NoServers,
     /// The list is not known yet, and cannot be had now. If the time of a call is over before the list is
     /// there, the source is [`Error::Timeout`](crate::Error::Timeout).
-    Unavailable(SharedError),
-}
-
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DiscoveryError::NoServers => f.write_str("no servers are available"),
-            DiscoveryError::Unavailable(why) => write!(f, "the list of servers is not available: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for DiscoveryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            DiscoveryError::NoServers => None,
-            DiscoveryError::Unavailable(why) => Some(&**why),
-        }
-    }
+    #[error("the list of servers is not available: {0}")]
+    Unavailable(#[source] SharedError),
 }
 
 /// Knows the servers of one service.
@@ -123,5 +113,36 @@ impl<D: Discovery + ?Sized> Discovery for Arc<D> {
 
     fn refresh(&self) -> bool {
         D::refresh(self)
+    }
+}
+
+/// The list that is known. If none is, waits for the end of the next attempt to learn it, for `timeout` at most.
+pub(super) async fn known(
+    discovery: &dyn Discovery,
+    timeout: Duration,
+) -> Result<Arc<[Instance]>, DiscoveryError> {
+    let mut servers = discovery.servers();
+    let Servers { list, attempts, .. } = servers.borrow().clone();
+    if let Some(list) = list {
+        return Ok(list);
+    }
+    discovery.refresh();
+    let attempt = async {
+        let ended = servers.wait_for(|servers| servers.list.is_some() || servers.attempts > attempts).await;
+        ended.map(|servers| servers.clone()).map_err(|gone| Error::NotSent(gone.to_string()))
+    };
+    let servers = limit("choosing", timeout, attempt).await;
+    let Servers { list, error, .. } =
+        servers.map_err(|error| DiscoveryError::Unavailable(Arc::new(error)))?;
+    list.ok_or_else(|| error.map_or(DiscoveryError::NoServers, DiscoveryError::Unavailable))
+}
+
+/// Asks for a newer list, and waits for the end of that attempt: a second at most, and not longer than `deadline`.
+pub(super) async fn refreshed(discovery: &dyn Discovery, deadline: Instant) {
+    let mut servers = discovery.servers();
+    let attempts = servers.borrow().attempts;
+    if discovery.refresh() {
+        let deadline = deadline.min(Instant::now() + MAX_REFRESH_WAIT);
+        timeout_at(deadline, servers.wait_for(|servers| servers.attempts > attempts)).await.ok();
     }
 }

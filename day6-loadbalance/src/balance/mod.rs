@@ -1,50 +1,41 @@
 //! The balanced client: one name, many servers. GeeRPC calls it `XClient`.
 //!
 //! ```text
-//! call ──▶ candidates ──▶ pool ──▶ Client::call ──▶ reply, or an error that may have run
-//!              │            │           │
-//!              │            │           └─ not sent, or refused? the next candidate
-//!              │            └─ cannot be dialed? the next candidate, and this server has a rest
-//!              └─ no candidate is left? ask the discovery for a newer list, once; then it is an error
+//! discovery ── which servers are there ──▶ selector ── which is next ──▶ pool ── its connection ──▶ call
 //! ```
 //!
-//! Only a call that surely has not run is tried elsewhere: see [`Error::may_have_run`]. A call that was lost in
-//! flight may have run, and running it twice is the caller's decision.
+//! This file has the client and its handles. What they do is in `failover.rs` (`call`: one of the servers) and in
+//! `broadcast.rs` (all of them).
 
 pub mod broadcast;
 pub mod discovery;
 pub mod error;
 mod failover;
-mod list;
 pub mod multi_servers;
 pub mod pool;
 mod ring;
 pub mod select;
-pub mod start;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::Discovery;
 use crate::balance::error::BalanceError;
-use crate::balance::failover::{Failover, Shared};
-use crate::balance::pool::Connecting;
-use crate::balance::select::SelectMode;
+use crate::balance::pool::{Connecting, Pool};
+use crate::balance::select::{SelectMode, Selector};
 use crate::client::Client;
 use crate::client::options::Options;
-use crate::deadline::deadline;
-use crate::error::Error;
 use crate::http::endpoint::Endpoint;
 use crate::service::contract::Caller;
 use crate::wire::message::Metadata;
-
-/// How often a call is handed to a connection. The last refusal is its outcome.
-const MAX_ATTEMPTS: usize = 3;
 
 /// Calls the servers that a [`Discovery`] knows.
 ///
@@ -52,7 +43,9 @@ const MAX_ATTEMPTS: usize = 3;
 /// a server also when it leaves the list. A [contract](crate::contract) works over it, as over a [`Client`].
 #[derive(Clone)]
 pub struct BalancedClient {
-    shared: Arc<Shared>,
+    discovery: Arc<dyn Discovery>,
+    selector: Arc<Selector>,
+    pool: Arc<Pool>,
     mode: SelectMode,
     timeout: Duration,
     metadata: Arc<Metadata>,
@@ -65,11 +58,18 @@ impl BalancedClient {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn new(discovery: impl Discovery, mode: SelectMode, options: &Options) -> BalancedClient {
+        let selector = Arc::new(Selector::new(discovery.servers()));
         let dial = |endpoint: Endpoint, options: Options| -> Connecting {
             Box::pin(async move { Client::dial(&endpoint, &options).await })
         };
-        let shared = Shared::new(Arc::new(discovery), options.clone(), Arc::new(dial));
-        BalancedClient { shared, mode, timeout: options.call_timeout, metadata: Arc::default() }
+        BalancedClient {
+            discovery: Arc::new(discovery),
+            pool: Arc::new(Pool::new(Arc::clone(&selector), options.clone(), Arc::new(dial))),
+            selector,
+            mode,
+            timeout: options.call_timeout,
+            metadata: Arc::default(),
+        }
     }
 
     /// A client of the same servers that dials them with `connect`: TLS, a proxy, a stream in memory. The time limit for
@@ -99,8 +99,8 @@ impl BalancedClient {
         self,
         connect: impl Fn(Endpoint, Options) -> Connecting + Send + Sync + 'static,
     ) -> BalancedClient {
-        let (discovery, options) = (Arc::clone(&self.shared.discovery), self.shared.pool.options.clone());
-        BalancedClient { shared: Shared::new(discovery, options, Arc::new(connect)), ..self }
+        let pool = Pool::new(Arc::clone(&self.selector), self.pool.options.clone(), Arc::new(connect));
+        BalancedClient { pool: Arc::new(pool), ..self }
     }
 
     /// The same client and connections, with another select mode.
@@ -123,57 +123,27 @@ impl BalancedClient {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.shared.pool.open()
+        self.pool.open()
     }
 
-    /// Calls a method on one server. Choosing, dialing and calling share the time limit for calls.
+    /// Starts a call now, and returns a future of its reply to await later. Choosing and dialing are parts of the
+    /// call, so it runs in a task of its own. Its time limit begins here.
     ///
-    /// # Errors
-    /// [`BalanceError`], which names the server.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives the call up, and tells the server to stop it.
-    pub async fn call<A, R>(&self, service_method: &str, args: &A) -> Result<R, BalanceError>
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn start<A, R>(&self, service_method: impl Into<String>, args: A) -> StartedCall<R>
     where
-        A: Serialize + ?Sized,
-        R: DeserializeOwned,
+        A: Serialize + Send + Sync + 'static,
+        R: DeserializeOwned + Send + 'static,
     {
-        let deadline = deadline(self.timeout);
-        let mut servers = Failover::new(&self.shared, &self.mode, deadline, self.timeout).await?;
-        let mut attempts = 0;
-        loop {
-            let (endpoint, client) = servers.next().await?;
-            let source = match self.call_on(&client, deadline, service_method, args).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
-            attempts += 1;
-            if source.may_have_run() || attempts == MAX_ATTEMPTS {
-                return Err(BalanceError::Call { endpoint, source });
-            }
-            servers.note_refused(endpoint);
-        }
+        let (client, service_method) = (self.clone(), service_method.into());
+        let call = tokio::spawn(async move { client.call(&service_method, &args).await });
+        StartedCall { task: AbortOnDropHandle::new(call) }
     }
-
-    /// Calls on one connection.
-    async fn call_on<A, R>(
-        &self,
-        client: &Client,
-        deadline: Instant,
-        service_method: &str,
-        args: &A,
-    ) -> Result<R, Error>
-    where
-        A: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        let client = client.with_timeout(deadline.saturating_duration_since(Instant::now()));
-        let client = client.with_metadata_map(Arc::clone(&self.metadata));
-        let called = client.call(service_method, args).await;
-        called.map_err(|error| match error {
-            Error::Timeout { what, .. } => Error::Timeout { what, after: self.timeout },
-            other => other,
-        })
+    /// A connection with the settings of this handle, for what is left of the time of a call.
+    fn configure(&self, client: &Client, deadline: Instant) -> Client {
+        let left = deadline.saturating_duration_since(Instant::now());
+        client.with_timeout(left).with_metadata_map(Arc::clone(&self.metadata))
     }
 }
 
@@ -192,5 +162,28 @@ impl Caller for BalancedClient {
         R: DeserializeOwned + Send,
     {
         BalancedClient::call(self, method, args).await
+    }
+}
+
+/// A call that was started: await it for the reply, drop it to give the call up.
+///
+/// # Errors
+/// As [`BalancedClient::call`].
+///
+/// # Cancel safety
+/// Awaiting it by `&mut` is cancellation-safe.
+#[derive(Debug)]
+#[must_use = "dropping it gives the call up"]
+pub struct StartedCall<R> {
+    task: AbortOnDropHandle<Result<R, BalanceError>>,
+}
+
+impl<R> Future for StartedCall<R> {
+    type Output = Result<R, BalanceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.task).poll(cx));
+        // The task is not aborted while this is there. If it has no outcome, the code of a value has panicked.
+        Poll::Ready(outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
     }
 }

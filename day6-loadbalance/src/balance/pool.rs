@@ -1,21 +1,21 @@
 //! The pool: one shared connection per server.
 //!
 //! ```text
-//! tcp@a ─▶ Ready(client)
-//! tcp@b ─▶ Dialing …          all callers of b wait for this one attempt
-//! tcp@c ─▶ Failed(why)        left alone for a while, which grows with each failure
+//! tcp@a ─▶ Some(Ok(client))   connected
+//! tcp@b ─▶ None               being dialed: all callers of b wait for this one attempt
+//! tcp@c ─▶ Some(Err(why))     left alone for a while, which grows with each failure
 //! ```
 //!
 //! GeeRPC holds one lock while it dials, so one hung server stops the calls to all others. Here each server
 //! has its own entry; dialing happens in a task that the entry owns, and the lock is held only to look at
-//! the table.
+//! the entries.
 //!
 //! A server that cannot be dialed, or that has fallen silent, is left alone for a while: calls prefer other servers. When
 //! its rest is over, it is dialed beside the calls, and they use it again when its connection is there.
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -25,16 +25,16 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::error::BalanceError;
-use crate::balance::list::CurrentList;
+use crate::balance::select::Selector;
 use crate::client::Client;
 use crate::client::options::Options;
 use crate::deadline::limit;
 use crate::error::Error;
 use crate::http::endpoint::Endpoint;
 
-/// How long a server is left alone after its first failure. Each further one doubles it.
+/// How long after its begin the first attempt that fails is followed by another one. Each further failure doubles it.
 const FIRST_REST: Duration = Duration::from_millis(100);
-/// The longest time that a server is left alone.
+/// The longest time between the begin of an attempt and the next one.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// The future that a connector returns: a connection, with its handshake done.
@@ -43,255 +43,218 @@ pub type Connecting = Pin<Box<dyn Future<Output = Result<Client, Error>> + Send>
 /// How a server is dialed.
 pub(super) type Connector = dyn Fn(Endpoint, Options) -> Connecting + Send + Sync;
 
+/// A connection, or a failure that all callers share.
+type Outcome = Result<Client, Arc<Error>>;
+
 /// The connections of one [`BalancedClient`](crate::BalancedClient).
 pub(super) struct Pool {
-    connector: Arc<Connector>,
+    selector: Arc<Selector>,
     pub(super) options: Options,
-    list: Arc<CurrentList>,
-    table: Mutex<Table>,
+    connector: Arc<Connector>,
+    /// Of servers in the list.
+    entries: Arc<Mutex<Entries>>,
+    /// Those with a connection, in any order.
+    connected: Arc<Mutex<Vec<Endpoint>>>,
+    _follow_list: AbortOnDropHandle<()>,
 }
 
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Endpoint, Entry>,
-    /// The connections of the entries that are ready, in any order.
-    connected: Vec<(Endpoint, Client)>,
-}
+type Entries = HashMap<Endpoint, Entry>;
 
-/// An entry that leaves the table stops its task. Its connection ends with the last call that uses it.
+/// The last attempt to dial a server. An entry that is removed stops its task, and its connection ends with the last
+/// call that uses it.
 struct Entry {
-    state: watch::Receiver<State>,
-    /// How many attempts in a row had failed before this one.
+    /// `None` while the server is being dialed.
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// How many attempts in a row had failed before this one; at least 1 when a call has stopped waiting for this one.
     failures: u32,
-    /// A call has stopped waiting for this attempt.
-    is_slow: bool,
+    /// Until then calls begin no further attempt, unless all servers are left alone.
+    rest_until: Instant,
     _task: AbortOnDropHandle<()>,
-}
-
-#[derive(Clone)]
-enum State {
-    Dialing,
-    Ready(Client),
-    Failed { error: Arc<Error>, rest_until: Instant },
 }
 
 impl Entry {
     /// Whether a call can use this entry, at once or after waiting for it.
     fn is_usable(&self) -> bool {
-        match &*self.state.borrow() {
-            State::Dialing => self.state.has_changed().is_ok(), // the task is alive
-            State::Ready(client) => client.is_available(),
-            State::Failed { .. } => false,
+        match &*self.outcome.borrow() {
+            None => self.outcome.has_changed().is_ok(), // the task is alive
+            Some(Ok(client)) => client.is_available(),
+            Some(Err(_)) => false,
         }
     }
 
     /// Whether calls should prefer other servers: the last attempt has failed, or this one takes long.
     fn is_left_alone(&self) -> bool {
-        match &*self.state.borrow() {
-            State::Dialing => self.is_slow || self.failures > 0,
-            State::Ready(_) => false,
-            State::Failed { .. } => true,
+        match &*self.outcome.borrow() {
+            None => self.failures > 0,
+            Some(outcome) => outcome.is_err(),
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(&*self.outcome.borrow(), Some(Err(_)))
     }
 
     /// The connection, if the server can be called at once.
-    fn ready(&self) -> Option<Client> {
-        match &*self.state.borrow() {
-            State::Ready(client) => Some(client.clone()).filter(Client::is_available),
-            _ => None,
-        }
+    fn client(&self) -> Option<Client> {
+        let outcome = self.outcome.borrow().clone();
+        outcome?.ok().filter(Client::is_available)
     }
-
-    /// How long the server is left alone after its last failure.
-    fn rest_until(&self) -> Option<Instant> {
-        match &*self.state.borrow() {
-            State::Failed { rest_until, .. } => Some(*rest_until),
-            _ => None,
-        }
-    }
-}
-
-/// How long a server is left alone that has failed now, and so often before. Many clients lose it at the same moment,
-/// so each adds its own chance.
-fn rest(failures: u32) -> Duration {
-    let rest = FIRST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
-    rest.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
 impl Pool {
-    pub(super) fn new(list: Arc<CurrentList>, options: Options, connector: Arc<Connector>) -> Pool {
-        Pool { connector, options, list, table: Mutex::default() }
+    pub(super) fn new(selector: Arc<Selector>, options: Options, connector: Arc<Connector>) -> Pool {
+        let (entries, connected) = (Arc::default(), Arc::default());
+        let follow_list = tokio::spawn(follow_list(Arc::clone(&selector), Arc::clone(&entries)));
+        let follow_list = AbortOnDropHandle::new(follow_list);
+        Pool { selector, options, connector, entries, connected, _follow_list: follow_list }
     }
 
     /// The connection to a server: the one that is there, or a new one. Any number of callers that come
-    /// while it is being dialed share the attempt, and its failure too.
+    /// while it is being dialed share the attempt, and its failure too. A server that is not in the list is not dialed.
     ///
-    /// A server that is not in the list is not dialed: the failure is [`removed`].
+    /// A server that is not connected at `deadline` is slow: later calls prefer others.
     ///
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
-    async fn connect(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Client, Arc<Error>> {
-        let mut state = {
-            let mut table = self.lock();
-            match table.entries.get(endpoint).filter(|entry| entry.is_usable()) {
-                Some(entry) => entry.state.clone(),
-                None => self.begin(&mut table, endpoint)?,
-            }
-        };
-        let state = state.wait_for(|state| !matches!(state, State::Dialing)).await;
-        match state.as_deref() {
-            Ok(State::Ready(client)) => Ok(client.clone()),
-            Ok(State::Failed { error, .. }) => Err(Arc::clone(error)),
-            Ok(State::Dialing) | Err(_) => Err(removed()),
-        }
-    }
-
-    /// As [`connect`](Pool::connect), until `deadline` at most, which ends a part of the `timeout` of a call. Then the server
-    /// is slow: later calls prefer others.
-    pub(super) async fn dial(
-        self: &Arc<Self>,
-        endpoint: &Endpoint,
-        deadline: Instant,
-        timeout: Duration,
-    ) -> Result<Client, BalanceError> {
+    pub(super) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
+        let begin = Instant::now();
         let connected = timeout_at(deadline, self.connect(endpoint)).await.unwrap_or_else(|_| {
-            if let Some(entry) = self.lock().entries.get_mut(endpoint) {
-                entry.is_slow = true;
+            if let Some(entry) = lock(&self.entries).get_mut(endpoint) {
+                entry.failures = entry.failures.max(1);
             }
-            Err(Arc::new(Error::Timeout { what: "the call", after: timeout }))
+            Err(Arc::new(Error::Timeout { what: "connecting", after: begin.elapsed() }))
         });
         connected.map_err(|source| BalanceError::Dial { endpoint: endpoint.clone(), source })
     }
 
-    /// Begins an attempt, with the lock held: so a server that is removed from the list right now is either not
-    /// added here, or removed again by `follow_list`.
-    fn begin(
-        self: &Arc<Self>,
-        table: &mut Table,
-        endpoint: &Endpoint,
-    ) -> Result<watch::Receiver<State>, Arc<Error>> {
-        if !self.list.contains(endpoint) {
-            return Err(removed());
+    async fn connect(&self, endpoint: &Endpoint) -> Outcome {
+        let mut outcome = {
+            let mut entries = lock(&self.entries);
+            match entries.get(endpoint).filter(|entry| entry.is_usable()) {
+                Some(entry) => entry.outcome.clone(),
+                None => self.begin(&mut entries, endpoint)?,
+            }
+        };
+        match outcome.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(removed()),
         }
-        let before = table.entries.remove(endpoint);
-        let failed = before.as_ref().filter(|entry| entry.rest_until().is_some());
-        let failures = failed.map_or(0, |entry| entry.failures.saturating_add(1));
-        if before.is_some() {
-            table.connected.retain(|(connected, _)| connected != endpoint);
-        }
-        let (sender, state) = watch::channel(State::Dialing);
-        let attempt =
-            Attempt { pool: Arc::downgrade(self), endpoint: endpoint.clone(), failures, state: sender };
-        let dialing = attempt.run(Arc::clone(&self.connector), self.options.clone());
-        let task = AbortOnDropHandle::new(tokio::spawn(dialing));
-        let entry = Entry { state: state.clone(), failures, is_slow: false, _task: task };
-        table.entries.insert(endpoint.clone(), entry);
-        Ok(state)
     }
 
-    /// The connection to a server, if it is there.
-    pub(super) fn ready(&self, endpoint: &Endpoint) -> Option<Client> {
-        self.lock().entries.get(endpoint).and_then(Entry::ready)
+    /// Begins an attempt beside the calls, unless the server is connected, is being dialed, or rests. Returns whether calls
+    /// should prefer other servers.
+    pub(super) fn dial_beside(&self, endpoint: &Endpoint) -> bool {
+        let mut entries = lock(&self.entries);
+        let rests = |entry: &Entry| Instant::now() < entry.rest_until;
+        if !entries.get(endpoint).is_some_and(|entry| entry.is_usable() || rests(entry)) {
+            self.begin(&mut entries, endpoint).ok(); // not in the list any more? Then there is nothing to do
+        }
+        entries.get(endpoint).is_some_and(Entry::is_left_alone)
+    }
+
+    /// Begins an attempt, with the lock held: so a server that is removed from the list right now is either not
+    /// added here, or removed again by [`follow_list`].
+    fn begin(
+        &self,
+        entries: &mut Entries,
+        endpoint: &Endpoint,
+    ) -> Result<watch::Receiver<Option<Outcome>>, Arc<Error>> {
+        if self.selector.list().position(endpoint).is_none() {
+            return Err(removed());
+        }
+        let failed = entries.get(endpoint).filter(|entry| entry.has_failed());
+        let failures = failed.map_or(0, |entry| entry.failures.saturating_add(1));
+        let rest_until = Instant::now() + rest(failures);
+        let (sender, outcome) = watch::channel(None);
+        let attempt =
+            Attempt { endpoint: endpoint.clone(), outcome: sender, connected: Arc::clone(&self.connected) };
+        let task = tokio::spawn(attempt.run(Arc::clone(&self.connector), self.options.clone()));
+        let task = AbortOnDropHandle::new(task);
+        let entry = Entry { outcome: outcome.clone(), failures, rest_until, _task: task };
+        entries.insert(endpoint.clone(), entry);
+        Ok(outcome)
     }
 
     /// Of two connected servers by chance, the one with fewer calls in flight. Only a candidate.
     pub(super) fn less_loaded(&self, is_candidate: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
-        let table = self.lock();
-        let connected = &table.connected;
+        let entries = lock(&self.entries);
+        let connected = lock(&self.connected);
         let two = sample(&mut rand::rng(), connected.len(), connected.len().min(2));
-        let two = two.into_iter().map(|index| &connected[index]);
-        let usable = two.filter(|(endpoint, client)| client.is_available() && is_candidate(endpoint));
-        usable.min_by_key(|(_, client)| client.in_flight()).cloned()
-    }
-
-    /// Whether calls should prefer other servers.
-    pub(super) fn leaves_alone(&self, endpoint: &Endpoint) -> bool {
-        self.lock().entries.get(endpoint).is_some_and(Entry::is_left_alone)
-    }
-
-    /// Begins an attempt beside the calls, if the server has no connection and does not rest.
-    pub(super) fn dial_beside(self: &Arc<Self>, endpoint: &Endpoint) {
-        let mut table = self.lock();
-        let rests = |entry: &Entry| entry.rest_until().is_some_and(|rest_until| Instant::now() < rest_until);
-        if !table.entries.get(endpoint).is_some_and(|entry| entry.is_usable() || rests(entry)) {
-            self.begin(&mut table, endpoint).ok(); // not in the list any more? Then there is nothing to do
-        }
-    }
-
-    /// Closes the connections to servers that are not in the list any more, whenever it changes. Calls in
-    /// flight on them still get their replies.
-    pub(super) async fn follow_list(&self) {
-        let mut servers = self.list.watch();
-        let mut followed = None;
-        while servers.changed().await.is_ok() {
-            let Some(list) = self.list.get() else { continue };
-            if followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &list)) {
-                continue; // an attempt to learn more has found nothing new
-            }
-            let mut table = self.lock();
-            table.entries.retain(|endpoint, _| list.position(endpoint).is_some());
-            table.connected.retain(|(endpoint, _)| list.position(endpoint).is_some());
-            drop(table);
-            followed = Some(list);
-        }
+        let two = two.into_iter().map(|index| &connected[index]).filter(|endpoint| is_candidate(endpoint));
+        let usable = two.filter_map(|endpoint| Some((endpoint.clone(), entries.get(endpoint)?.client()?)));
+        usable.min_by_key(|(_, client)| client.in_flight())
     }
 
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
-        self.lock().entries.values().filter_map(Entry::ready).count()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries).values().filter_map(Entry::client).count()
     }
 }
 
-/// What the task of an entry needs. It does not keep the pool alive.
+/// Closes the connections to servers that are not in the list any more, whenever it changes. Calls in
+/// flight on them still get their replies.
+async fn follow_list(selector: Arc<Selector>, entries: Arc<Mutex<Entries>>) {
+    let mut servers = selector.servers.clone();
+    while servers.changed().await.is_ok() {
+        let mut entries = lock(&entries);
+        let list = selector.list();
+        entries.retain(|endpoint, _| list.position(endpoint).is_some());
+    }
+}
+
+/// What the task of an entry needs.
 struct Attempt {
-    pool: Weak<Pool>,
     endpoint: Endpoint,
-    failures: u32,
-    state: watch::Sender<State>,
+    outcome: watch::Sender<Option<Outcome>>,
+    connected: Arc<Mutex<Vec<Endpoint>>>,
 }
 
 impl Attempt {
     /// Dials the server, and then waits for the end of the connection.
     async fn run(self, connector: Arc<Connector>, options: Options) {
         let connecting = async { connector(self.endpoint.clone(), options.clone()).await };
-        let (error, rests) = match limit("connecting", options.connect_timeout, connecting).await {
+        let error = match limit("connecting", options.connect_timeout, connecting).await {
             Ok(client) => {
-                self.connected(&client);
+                // Perhaps no caller waits any more; the next call will find the connection.
+                self.outcome.send_replace(Some(Ok(client.clone())));
+                lock(&self.connected).push(self.endpoint.clone());
+                let _listed = Listed(&self);
                 let reason = client.closed().await;
-                if let Some(pool) = self.pool.upgrade() {
-                    pool.lock().connected.retain(|(_, client)| client.is_available());
+                if !matches!(*reason, Error::Timeout { .. }) {
+                    return;
                 }
-                // A server that was silent for too long is as good as one that cannot be dialed.
-                let was_silent = matches!(*reason, Error::Timeout { .. });
-                (reason, was_silent)
+                reason // a server that was silent for too long is as good as one that cannot be dialed
             }
-            Err(error) => (Arc::new(error), true),
+            Err(error) => Arc::new(error),
         };
-        if rests {
-            let rest_until = Instant::now() + rest(self.failures);
-            self.state.send_replace(State::Failed { error, rest_until });
-        }
+        self.outcome.send_replace(Some(Err(error)));
     }
+}
 
-    fn connected(&self, client: &Client) {
-        if let Some(pool) = self.pool.upgrade() {
-            let mut table = pool.lock();
-            let entry = table.entries.get(&self.endpoint);
-            // If not, the server has left the list in this moment.
-            if entry.is_some_and(|entry| entry.state.same_channel(&self.state.subscribe())) {
-                table.connected.push((self.endpoint.clone(), client.clone()));
-            }
+/// The server's place among the connected ones, which ends with the connection, or with the task.
+struct Listed<'a>(&'a Attempt);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        let mut connected = lock(&self.0.connected);
+        if let Some(place) = connected.iter().position(|endpoint| *endpoint == self.0.endpoint) {
+            connected.swap_remove(place);
         }
-        // Perhaps no caller waits any more; the next call will find the connection.
-        self.state.send_replace(State::Ready(client.clone()));
     }
+}
+
+/// How long after the begin of an attempt the next one begins, if it fails. Many clients lose a server at the same
+/// moment, so each adds its own chance.
+fn rest(failures: u32) -> Duration {
+    let rest = FIRST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
+    rest.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
 /// The failure for callers of a server that has left the list, also if it leaves while it is dialed.
 fn removed() -> Arc<Error> {
     Arc::new(Error::NotSent("the server was removed from the list".to_owned()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

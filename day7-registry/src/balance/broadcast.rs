@@ -6,16 +6,19 @@
 //!               └─▶ c ─▶ …
 //! ```
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use crate::balance::BalancedClient;
-use crate::balance::discovery::{DiscoveryError, Instance};
+use crate::balance::discovery::{self, DiscoveryError, Instance};
 use crate::balance::error::BalanceError;
 use crate::deadline::deadline;
 use crate::http::endpoint::Endpoint;
@@ -23,8 +26,8 @@ use crate::http::endpoint::Endpoint;
 /// How many calls of a broadcast begin at the same time. A further one begins when one has ended.
 pub const MAX_BROADCAST: usize = 64;
 
-/// After this time without an answer so many more begin, as if those before had ended: a slow server takes no other's
-/// place.
+/// After this time a call without an answer gives its place to a further one, as if it had ended: a slow server takes no
+/// other's place.
 pub const BROADCAST_STEP: Duration = Duration::from_millis(250);
 
 impl BalancedClient {
@@ -42,13 +45,14 @@ impl BalancedClient {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
+        let list = discovery::known(&*self.discovery, self.timeout).await?;
+        let places = Semaphore::new(MAX_BROADCAST);
+        let call = |server| self.call_one(server, &places, deadline, service_method, args);
+        let mut calls: FuturesUnordered<_> = list.iter().map(call).collect();
         let mut reply = Err(DiscoveryError::NoServers.into());
-        self.call_each(&list.servers, deadline, service_method, args, |_, result| {
+        while let Some((_, result)) = calls.next().await {
             reply = Ok(result?);
-            Ok(())
-        })
-        .await?;
+        }
         reply
     }
 
@@ -69,59 +73,42 @@ impl BalancedClient {
         R: DeserializeOwned,
     {
         let deadline = deadline(self.timeout);
-        let list = self.shared.list.known(&*self.shared.discovery, deadline, self.timeout).await?;
-        if list.servers.is_empty() {
+        let list = discovery::known(&*self.discovery, self.timeout).await?;
+        if list.is_empty() {
             return Err(DiscoveryError::NoServers.into());
         }
-        let mut results: Vec<_> = list.servers.iter().map(|_| None).collect();
-        self.call_each(&list.servers, deadline, service_method, args, |position, result| {
-            results[position] = Some(result);
-            Ok(())
-        })
-        .await?;
-        let endpoints = list.servers.iter().map(|server| server.endpoint.clone());
-        Ok(endpoints.zip(results.into_iter().flatten()).collect())
+        let places = Semaphore::new(MAX_BROADCAST);
+        let call = |server| self.call_one(server, &places, deadline, service_method, args);
+        Ok(join_all(list.iter().map(call)).await)
     }
 
-    /// Calls each server, and hands its answer to `take` as it comes, with the server's position in the list. An error of
-    /// `take` is the end. The calls that are left are dropped, and so cancelled.
-    async fn call_each<A, R>(
+    /// Calls one server, when there is a place for the call.
+    async fn call_one<A, R>(
         &self,
-        servers: &[Instance],
+        server: &Instance,
+        places: &Semaphore,
         deadline: Instant,
         service_method: &str,
         args: &A,
-        mut take: impl FnMut(usize, Result<R, BalanceError>) -> Result<(), BalanceError>,
-    ) -> Result<(), BalanceError>
+    ) -> (Endpoint, Result<R, BalanceError>)
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
-        let call = |(position, server): (usize, &Instance)| {
-            let endpoint = server.endpoint.clone();
-            async move {
-                let called = async {
-                    let client = self.shared.pool.dial(&endpoint, deadline, self.timeout).await?;
-                    let called = self.call_on(&client, deadline, service_method, args).await;
-                    called.map_err(|source| BalanceError::Call { endpoint, source })
-                };
-                (position, called.await)
+        let endpoint = &server.endpoint;
+        let place = places.acquire().await;
+        let mut call = pin!(async {
+            let client = self.pool.dial(endpoint, deadline).await?;
+            let called = self.configure(&client, deadline).call(service_method, args).await;
+            called.map_err(|source| BalanceError::Call { endpoint: endpoint.clone(), source })
+        });
+        let result = match timeout(BROADCAST_STEP, call.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                drop(place); // it is slow
+                call.await
             }
         };
-        let mut waiting = servers.iter().enumerate().map(call);
-        let mut calls = FuturesUnordered::new();
-        // How many of the calls take no place any more.
-        let mut slow = 0;
-        loop {
-            let places = (slow + MAX_BROADCAST).saturating_sub(calls.len());
-            calls.extend(waiting.by_ref().take(places));
-            tokio::select! {
-                answer = calls.next() => match answer {
-                    Some((position, result)) => take(position, result)?,
-                    None => return Ok(()),
-                },
-                () = sleep(BROADCAST_STEP), if waiting.len() > 0 => slow = calls.len(),
-            }
-        }
+        (endpoint.clone(), result)
     }
 }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::balance::discovery::{Discovery, DiscoveryError, Instance, Servers};
-use crate::balance::list::CurrentList;
 use crate::balance::select::{SelectMode, Selector};
 use crate::http::endpoint::Endpoint;
 
 /// A list of servers that is given, and changed by hand. Other discoveries may own one and keep it up to date.
 pub struct MultiServersDiscovery {
     servers: watch::Sender<Servers>,
-    list: CurrentList,
     selector: Selector,
 }
 
@@ -34,8 +32,8 @@ impl MultiServersDiscovery {
     /// Does not know its list yet: calls wait for the first [`update`](MultiServersDiscovery::update).
     pub fn unknown() -> MultiServersDiscovery {
         let servers = watch::Sender::new(Servers::default());
-        let list = CurrentList::new(servers.subscribe());
-        MultiServersDiscovery { servers, list, selector: Selector::default() }
+        let selector = Selector::new(servers.subscribe());
+        MultiServersDiscovery { servers, selector }
     }
 
     /// Replaces the list. An endpoint that is given twice counts once, with its first weight.
@@ -67,8 +65,7 @@ impl MultiServersDiscovery {
     /// # Errors
     /// [`DiscoveryError::NoServers`] if there is none.
     pub fn get(&self, mode: &SelectMode) -> Result<Endpoint, DiscoveryError> {
-        let list = self.list.get().ok_or(DiscoveryError::NoServers)?;
-        self.selector.candidates(mode, list).next().ok_or(DiscoveryError::NoServers)
+        self.selector.candidates(mode).next().ok_or(DiscoveryError::NoServers)
     }
 
     /// All servers, which may be none.

@@ -11,16 +11,17 @@
 //! A `Selector` knows where each mode stands. It gives the servers of a call in order: the first one, and then those
 //! to fail over to.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
+use tokio::sync::watch;
 
-use crate::balance::list::List;
+use crate::balance::discovery::{Instance, Servers};
+use crate::balance::ring::Ring;
 use crate::http::endpoint::Endpoint;
 
 /// How a server is chosen for a call.
@@ -78,31 +79,135 @@ impl fmt::Display for SelectMode {
     }
 }
 
-/// Where each mode stands.
+/// A list that never changes, and what is made of it once: the calls look things up, and scan nothing.
+pub(super) struct List {
+    servers: Arc<[Instance]>,
+    positions: HashMap<Endpoint, usize>,
+    /// Made when it is first needed. No lock is held meanwhile that a call in another mode takes.
+    ring: OnceLock<Ring>,
+}
+
+impl List {
+    fn new(servers: Arc<[Instance]>) -> Arc<List> {
+        let endpoints = servers.iter().map(|server| server.endpoint.clone());
+        let positions = endpoints.enumerate().map(|(position, endpoint)| (endpoint, position)).collect();
+        Arc::new(List { servers, positions, ring: OnceLock::new() })
+    }
+
+    pub(super) fn position(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.positions.get(endpoint).copied()
+    }
+
+    /// The time between two turns of a server.
+    fn period(&self, position: usize) -> u128 {
+        ROUND / u128::from(self.servers[position].weight.max(1))
+    }
+}
+
+/// One round: in it, each server has as many turns as its weight says. In 128 bits there are more rounds than calls.
+const ROUND: u128 = 1 << 32;
+
+/// Chooses among the servers of the newest list.
 pub(super) struct Selector {
+    /// What is known of the servers, as it changes.
+    pub(super) servers: watch::Receiver<Servers>,
     /// Held for one choice, never across an `await`.
     turns: Mutex<Turns>,
 }
 
-struct Turns {
-    /// The next turn of round robin.
-    next: usize,
-    by_weight: ByWeight,
-}
-
-impl Default for Selector {
-    fn default() -> Selector {
+impl Selector {
+    pub(super) fn new(servers: watch::Receiver<Servers>) -> Selector {
         // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
         // any, as the list may not be known yet; each choice brings it into range.
         let next = rand::rng().random_range(0..usize::MAX);
-        Selector { turns: Mutex::new(Turns { next, by_weight: ByWeight::default() }) }
+        let turns = Turns { list: List::new(Arc::default()), next, by_weight: BTreeSet::new() };
+        Selector { servers, turns: Mutex::new(turns) }
+    }
+
+    /// The newest list, which is empty while none is known.
+    pub(super) fn list(&self) -> Arc<List> {
+        Arc::clone(&self.turns().list)
+    }
+
+    /// The servers of one call.
+    pub(super) fn candidates<'a>(&'a self, mode: &'a SelectMode) -> Candidates<'a> {
+        Candidates { selector: self, mode, list: self.list(), tried: HashSet::new(), owners: 0 }
+    }
+
+    /// Where the modes stand, in the newest list.
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.servers.borrow().list.clone();
+        if let Some(servers) = newest
+            && !Arc::ptr_eq(&servers, &turns.list.servers)
+        {
+            turns.follow(List::new(servers));
+        }
+        turns
     }
 }
 
-impl Selector {
-    /// The servers of one call.
-    pub(super) fn candidates<'a>(&'a self, mode: &'a SelectMode, list: Arc<List>) -> Candidates<'a> {
-        Candidates { selector: self, mode, list, tried: HashSet::new(), owners: 0 }
+/// Where each mode stands.
+///
+/// By weight each server has turns that are evenly spaced, and that begin anywhere:
+///
+/// ```text
+/// a:4  ──a─────a─────a─────a──│──a─────a─────a─────a──│─
+/// b:2  ─────b───────────b─────│─────b───────────b─────│─      the next mark is the next turn: a b a a b a
+///      └───────── ROUND ──────┘
+/// ```
+struct Turns {
+    list: Arc<List>,
+    /// The next turn of round robin.
+    next: usize,
+    /// `(when, position in the list)`: the next turn of each server by weight, the earliest first.
+    by_weight: BTreeSet<(u128, usize)>,
+}
+
+impl Turns {
+    /// Chooses a position in the list that is not one of those that were tried. There is one.
+    fn choose(&mut self, mode: &SelectMode, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
+        let servers = list.servers.len();
+        loop {
+            let chosen = match mode {
+                // The turns are those of the newest list. A call that has an older one takes any server.
+                SelectMode::WeightedRoundRobin if Arc::ptr_eq(list, &self.list) => {
+                    self.choose_by_weight(tried)
+                }
+                SelectMode::RoundRobin => {
+                    // The list may have shrunk since the last turn.
+                    let turn = self.next % servers;
+                    self.next = turn + 1;
+                    turn
+                }
+                _ => rand::rng().random_range(0..servers),
+            };
+            if !tried.contains(&chosen) {
+                return chosen;
+            }
+        }
+    }
+
+    fn choose_by_weight(&mut self, tried: &HashSet<usize>) -> usize {
+        let next = self.by_weight.iter().find(|(_, position)| !tried.contains(position));
+        let (turn, position) = *next.expect("a turn for each server of the list");
+        self.by_weight.remove(&(turn, position));
+        self.by_weight.insert((turn + self.list.period(position), position));
+        position
+    }
+
+    /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
+    fn follow(&mut self, list: Arc<List>) {
+        let now = self.by_weight.first().map_or(0, |(turn, _)| *turn);
+        let begin = |position| now + rand::rng().random_range(0..list.period(position));
+        let mut turns: Vec<_> = (0..list.servers.len()).map(begin).collect();
+        for (turn, position) in &self.by_weight {
+            if let Some(stays) = list.position(&self.list.servers[*position].endpoint) {
+                turns[stays] = *turn;
+            }
+        }
+        self.by_weight = turns.into_iter().zip(0..).collect();
+        self.list = list;
     }
 }
 
@@ -118,19 +223,24 @@ pub(super) struct Candidates<'a> {
 }
 
 impl Candidates<'_> {
-    pub(super) fn list(&self) -> &Arc<List> {
-        &self.list
-    }
-
-    /// Goes on with a newer list: with those of its servers that were not tried.
-    pub(super) fn renew(&mut self, list: Arc<List>) {
+    /// Goes on with the newest list: with those of its servers that were not tried. Returns whether there is a newer one.
+    pub(super) fn renew(&mut self) -> bool {
+        let list = self.selector.list();
+        if Arc::ptr_eq(&list, &self.list) {
+            return false;
+        }
         let tried = self.tried.iter().filter_map(|tried| list.position(&self.list.servers[*tried].endpoint));
         *self = Candidates { tried: tried.collect(), list: Arc::clone(&list), owners: 0, ..*self };
+        true
+    }
+
+    pub(super) fn tried(&self) -> usize {
+        self.tried.len()
     }
 
     /// How many were not tried.
     pub(super) fn left(&self) -> usize {
-        self.list.servers.len().saturating_sub(self.tried.len())
+        self.list.servers.len() - self.tried.len()
     }
 
     /// Any server of the list, tried or not; `None` if it has none.
@@ -154,100 +264,19 @@ impl Iterator for Candidates<'_> {
 
     fn next(&mut self) -> Option<Endpoint> {
         let Candidates { list, tried, owners, .. } = self;
-        if tried.len() >= list.servers.len() {
+        if tried.len() == list.servers.len() {
             return None;
         }
         let chosen = if let SelectMode::ConsistentHash(key) = self.mode {
-            let mut behind = list.ring().owners(key, *owners);
-            behind.find(|owner| {
+            let ring = list.ring.get_or_init(|| Ring::new(&list.servers));
+            ring.owners(key, *owners).find(|owner| {
                 *owners += 1;
                 !tried.contains(owner)
             })?
         } else {
-            self.selector.turns.lock().unwrap_or_else(PoisonError::into_inner).choose(self.mode, list, tried)
+            self.selector.turns().choose(self.mode, list, tried)
         };
         tried.insert(chosen);
         Some(list.servers[chosen].endpoint.clone())
     }
-}
-
-impl Turns {
-    /// Chooses a position in the list that is not one of those that were tried. There is one.
-    fn choose(&mut self, mode: &SelectMode, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
-        let servers = list.servers.len();
-        match mode {
-            SelectMode::WeightedRoundRobin => self.by_weight.choose(list, tried),
-            SelectMode::RoundRobin => loop {
-                // The list may have shrunk since the last turn.
-                let chosen = self.next % servers;
-                self.next = chosen + 1;
-                if !tried.contains(&chosen) {
-                    break chosen;
-                }
-            },
-            _ => loop {
-                let chosen = rand::rng().random_range(0..servers);
-                if !tried.contains(&chosen) {
-                    break chosen;
-                }
-            },
-        }
-    }
-}
-
-/// One round: in it, each server has as many turns as its weight says. In 128 bits there are more rounds than calls.
-const ROUND: u128 = 1 << 32;
-
-/// When each server has its next turn. The turns of one server are evenly spaced, and begin anywhere.
-///
-/// ```text
-/// a:4  ──a─────a─────a─────a──│──a─────a─────a─────a──│─
-/// b:2  ─────b───────────b─────│─────b───────────b─────│─      the next mark is the next turn: a b a a b a
-///      └───────── ROUND ──────┘
-/// ```
-#[derive(Default)]
-struct ByWeight {
-    /// `(when, position in the list)`, the earliest first.
-    turns: BinaryHeap<Reverse<(u128, usize)>>,
-    /// The list that the positions are of.
-    list: Option<Arc<List>>,
-}
-
-impl ByWeight {
-    fn choose(&mut self, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
-        if !self.list.as_ref().is_some_and(|known| Arc::ptr_eq(known, list)) {
-            self.follow(list);
-        }
-        let mut skipped = Vec::new();
-        loop {
-            let Reverse((turn, position)) = self.turns.pop().expect("a turn for each server of the list");
-            if tried.contains(&position) {
-                skipped.push(Reverse((turn, position)));
-                continue;
-            }
-            self.turns.push(Reverse((turn + period(list, position), position)));
-            self.turns.extend(skipped);
-            return position;
-        }
-    }
-
-    /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
-    fn follow(&mut self, list: &Arc<List>) {
-        let now = self.turns.peek().map_or(0, |Reverse((turn, _))| *turn);
-        let old = self.list.replace(Arc::clone(list));
-        let old = old.iter().flat_map(|old| {
-            self.turns.iter().map(|Reverse((turn, position))| (&old.servers[*position].endpoint, *turn))
-        });
-        let old: HashMap<_, _> = old.collect();
-        let turns = list.servers.iter().enumerate().map(|(position, server)| {
-            let begin = || now + rand::rng().random_range(0..period(list, position));
-            Reverse((old.get(&server.endpoint).copied().unwrap_or_else(begin), position))
-        });
-        self.turns = turns.collect();
-    }
-}
-
-/// The time between two turns of a server.
-fn period(list: &List, position: usize) -> u128 {
-    ROUND / u128::from(list.servers[position].weight.max(1))
 }

@@ -1,6 +1,6 @@
 //! Broadcast: one call to every server.
 //!
-//! Write `broadcast`, `broadcast_all` and `call_each` in `src/balance/broadcast.rs`.
+//! Write `broadcast`, `broadcast_all` and `call_one` in `src/balance/broadcast.rs`.
 //!
 //! Chapter: Broadcast; Limits > calls of a broadcast that begin together
 

@@ -1,10 +1,9 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::connect`, `dial`, `begin`, `ready`, `less_loaded` and `open`, and `Attempt::run` and `connected` in
-//! `src/balance/pool.rs`; `Shared::new`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`;
-//! `CurrentList::known` in `src/balance/list.rs`; and `BalancedClient::new` and `call` in `src/balance/mod.rs`. No server
-//! rests before the stage hardening_calls: until then `Pool::leaves_alone` may be `false`, `rest` zero, and `dial_beside` may
-//! do nothing.
+//! Write `Pool::new`, `dial`, `connect`, `begin`, `less_loaded` and `open`, and `Attempt::run` in `src/balance/pool.rs`;
+//! `known` in `src/balance/discovery.rs`; `BalancedClient::new` and `configure` in `src/balance/mod.rs`; and
+//! `BalancedClient::call`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`. No server rests before
+//! the stage hardening_calls: until then `rest` may be zero, and `Pool::dial_beside` may do nothing and be `false`.
 //!
 //! Chapter: One connection for each server
 

@@ -1,7 +1,7 @@
 //! Handles: one client, with a mode, a time limit and metadata for each handle; calls that are started; contracts.
 //!
-//! Write `with_mode`, `with_timeout`, `with_metadata` and `Caller for BalancedClient` in `src/balance/mod.rs`, and
-//! `start` and `StartedCall` in `src/balance/start.rs`.
+//! Write `with_mode`, `with_timeout`, `with_metadata`, `Caller for BalancedClient`, `start` and `StartedCall` in
+//! `src/balance/mod.rs`.
 //!
 //! Chapter: Handles
 

@@ -1,6 +1,6 @@
 //! Servers come and go, and their connections with them.
 //!
-//! Write `Pool::follow_list` and `removed` in `src/balance/pool.rs`.
+//! Write `follow_list` and `removed` in `src/balance/pool.rs`.
 //!
 //! Chapter: Servers come and go
 

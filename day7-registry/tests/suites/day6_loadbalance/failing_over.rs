@@ -1,7 +1,6 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Write `Failover::note_refused` in `src/balance/failover.rs`, `BalancedClient::call_on` in `src/balance/mod.rs`, and
-//! `Entry::is_usable` in `src/balance/pool.rs`.
+//! Complete `BalancedClient::call` in `src/balance/failover.rs`, and write `Entry::is_usable` in `src/balance/pool.rs`.
 //!
 //! Chapter: May it have run?
 

@@ -1,6 +1,6 @@
 //! Hardening: broadcasts that are slow, that are given up, and that are very large.
 //!
-//! No new function: see `call_each` in `src/balance/broadcast.rs`.
+//! No new function: see `call_one` in `src/balance/broadcast.rs`.
 //!
 //! Chapter: Broadcast; Limits
 
