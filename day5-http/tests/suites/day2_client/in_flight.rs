@@ -9,40 +9,6 @@
 
 use super::*;
 
-/// A client offers what its options say, and connecting leaves the options as they were.
-///
-/// GeeRPC's constructors write into the options of their caller, so that the second connection is offered
-/// something else than the first.
-///
-/// Hint: `Options::hello` is what is sent, and `handshake` takes `&Options`.
-#[test]
-fn a_client_offers_its_options_and_leaves_them_as_they_were() {
-    run(async || {
-        let all = Options::default();
-        let some = Options::default().codecs([Codec::Json, Codec::Bincode]).max_body_len(1000);
-        let cases = [
-            (all, ["application/bincode", "application/json"], DEFAULT_MAX_BODY_LEN),
-            (some, ["application/json", "application/bincode"], 1000),
-        ];
-        for (options, codecs, max_body_len) in cases {
-            let before = options.clone();
-            for codec in Codec::ALL {
-                let (io, other_end) = duplex(1 << 16);
-                let mut peer = Peer { io: other_end };
-                let both = async {
-                    tokio::join!(Client::handshake(io, &options), peer.accept_handshake(codec.name()))
-                };
-                let (client, hello) = within("both sides of the handshake", both).await;
-                assert_eq!(client.unwrap().codec(), codec, "the server may choose any codec of the list");
-                assert_eq!(hello["magic_number"], 3_927_900, "for {options:?}");
-                assert_eq!(hello["codecs"], json!(codecs), "for {options:?}");
-                assert_eq!(hello["max_body_len"], json!(max_body_len), "for {options:?}");
-                assert_eq!(options, before, "connecting has changed the options");
-            }
-        }
-    });
-}
-
 /// An argument that cannot be encoded fails its call with `Error::Encode`, and the call is not in flight.
 ///
 /// The caller encodes for itself. So a value of its own can break nothing but its own call.
