@@ -8,6 +8,36 @@
 
 use super::*;
 
+/// The causes of a handler's error never reach the wire.
+///
+/// "cannot load user: connection to db=prod password=… refused" is for the log. The client gets the outermost
+/// text, which the handler chose for it.
+///
+/// Hint: `to_string()`. The alternate form `{:#}` and the form for debugging have the causes in them.
+#[test]
+fn the_causes_of_an_error_stay_on_the_server() {
+    run(async || {
+        let handler = async |request: Request| -> anyhow::Result<Reply> {
+            let refused = anyhow::anyhow!("db=prod password=secret1 refused");
+            match request.service_method() {
+                "Load.plain" => Err(refused.context("user=secret2").context("cannot load user")),
+                _ => {
+                    let remote = RemoteError::new(Code::UNAVAILABLE, "10.0.0.7 says secret3");
+                    Err(anyhow::Error::new(remote).context("cannot load user"))
+                }
+            }
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler));
+        peer.handshake_json().await;
+        for (seq, (method, code)) in (1..).zip([("Load.plain", "unknown"), ("Load.remote", "unavailable")]) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.code(), reply.message()), (code, "cannot load user"), "{method}");
+            assert!(!reply.header.to_string().contains("secret"), "{method}: {}", reply.header);
+        }
+    });
+}
+
 /// A handler with replies that cannot be sent, and one that waits until it is released.
 fn replies_and_waits(release: Arc<Notify>) -> impl Handler {
     move |request: Request| {

@@ -30,30 +30,6 @@ fn calls_take_turns_between_the_servers() {
     });
 }
 
-/// With no server a call is an error, also after the last one has left.
-///
-/// A client that waits for a server instead may wait without end, and its caller does not know what for.
-///
-/// Hint: the discovery has said it already; its error is passed on.
-#[test]
-fn a_call_with_no_server_is_an_error() {
-    run(async || {
-        let site = Site::start("a").await;
-        let list = list_of([&site.endpoint]);
-        let left = client_of(&list, Options::default());
-        assert_eq!(name(&left).await, "a");
-        list.update([]);
-        for client in [round_robin([]), left] {
-            let call = try_call(&client).await;
-            assert!(
-                matches!(call, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
-                "a call with no server should be NoServers, but: {call:?}"
-            );
-        }
-        assert_eq!(site.seen.calls(), 1);
-    });
-}
-
 /// A hundred first calls at the same time make one connection.
 ///
 /// A hundred handshakes with a server that has just started are the last thing it needs.

@@ -65,3 +65,26 @@ fn an_update_that_changes_nothing_keeps_the_list() {
         assert!(!Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a new weight makes a new list");
     });
 }
+
+/// A call that finds no list waits. If the attempt to get one fails, the call fails at once, and says why.
+///
+/// A program starts before its discovery has an answer. A call that fails then would fail at every start; one
+/// that waits on after the failure would only use up its time.
+///
+/// Hint: the watch says how often the discovery has tried. Wait for a list, or for the end of the next attempt.
+#[test]
+fn a_call_waits_until_no_list_can_be_had() {
+    run(async || {
+        let list = Arc::new(MultiServersDiscovery::unknown());
+        let client = client_of(&list, Options::default());
+        let mut call = pin!(try_call(&client));
+        assert!(waits(call.as_mut()).await, "the list is not known yet");
+        list.fail("no answer");
+        match call.await {
+            Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => {
+                assert_eq!(source.to_string(), "no answer");
+            }
+            other => panic!("without a list a call should be Unavailable, but: {other:?}"),
+        }
+    });
+}
