@@ -165,7 +165,7 @@ fn a_day_can_be_done_whole_or_stage_by_stage() {
     assert!(!course.read("day2-client/src/frame.rs").contains("todo!"));
 
     course.commit();
-    assert_refused(&course, &["2", "--stage", "no"], &["no stage no\n", "frames, calls, hardening_floods"]);
+    assert_refused(&course, &["2", "--stage", "no"], &["stages are frames, calls, hardening_floods"]);
     assert_refused(&course, &["2", "--stage", "cals"], &["no stage cals; do you mean calls?"]);
     assert_refused(&course, &["2", "--stage", "calls", "--all"], &["--stage"]);
 }
@@ -245,7 +245,7 @@ fn work_that_git_does_not_hold_is_never_overwritten() {
     assert_refused(
         &course,
         &["2", "--stage", "frames"],
-        &["uncommitted work", "git commit", "2 --stage frames"],
+        &["git commit", "cargo xtask exercise 2 --stage frames"],
     );
     course.git(&["restore", "--staged", "--worktree", "day2-client"]);
     course.write("day2-client/src/mine.rs", "// mine\n");
@@ -279,5 +279,5 @@ fn a_day_that_is_not_there_or_is_done_is_no_exercise() {
     let frame = FRAME.replace("CRATE", "day2_client");
     course.write("day2-client/src/frame.rs", &frame);
     course.commit();
-    assert_refused(&course, &["2", "--stage", "frames"], &["nothing to write", "cargo xtask check 2 frames"]);
+    assert_refused(&course, &["2", "--stage", "frames"], &["Run it: cargo xtask check 2 frames"]);
 }

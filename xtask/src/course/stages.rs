@@ -16,8 +16,10 @@ use crate::course::Day;
 
 const PATH: &str = "xtask/stages.toml";
 
-/// How the names of these stages begin.
-const HARDENING: &str = "hardening";
+/// Whether a stage of that name is what a first solution may leave out: floods, slow peers, hostile input.
+pub(crate) fn is_hardening(name: &str) -> bool {
+    name.starts_with("hardening")
+}
 
 const HEAD: &str = "\
 # The stages of each day: their functions, in the order of the steps, and about how many minutes they take.
@@ -62,11 +64,6 @@ impl Stage {
         Stage { day, name: name.to_owned(), minutes, functions }
     }
 
-    /// What a first solution may leave out: floods, slow peers, hostile input.
-    pub(crate) fn is_hardening(&self) -> bool {
-        self.name.starts_with(HARDENING)
-    }
-
     /// About how many minutes it takes when only so many of its functions are left.
     pub(crate) fn minutes_for(&self, left: usize) -> usize {
         let all = self.functions.len().max(1);
@@ -107,7 +104,7 @@ pub(crate) fn given(root: &Path, day: &Day) -> Result<Vec<Given>> {
     let mut given = table(root)?.given;
     given.retain(|given| given.day == day.number);
     for stage in given.iter().filter_map(|given| given.stage.as_deref()) {
-        if !stage.starts_with(HARDENING) {
+        if !is_hardening(stage) {
             bail!("{PATH}: day {}: {stage} is no hardening stage: nothing is given until then", day.number);
         }
     }

@@ -1,7 +1,9 @@
 //! Messages: a header, and in some of them a body.
 //!
-//! Write `Message::body`, `body_mut` and `queue`, `check_len`, the functions of `error_field` and `MessageReader`
-//! in `src/wire/message.rs`, and `RemoteError::new` and `truncate` in `src/error.rs`. The reader stands on `next` and `fill` of the frames.
+//! In `src/wire/message.rs`: `body` and `queue`, which write a message; then `body_mut`, and of the reader `next` and
+//! `read`. The reader stands on what finds a frame, and on what reads once.
+//!
+//! Works then: calls, replies and goaways go over a stream in either codec.
 //!
 //! Chapter: The wire > Messages
 

@@ -1,7 +1,9 @@
 //! Codecs: a value becomes bytes, and the bytes become the value.
 //!
-//! Write `Codec` in `src/wire/codec.rs`: `encode`, `encode_into`, `decode` and `decode_bincode`, and `name` and
-//! `from_name`, by which peers agree on a codec.
+//! In `src/wire/codec.rs`: `encode_into` and `encode`, then `decode`, with bincode's half of it in `decode_bincode`,
+//! and last `name`, by which peers agree on a codec.
+//!
+//! Works then: any value of serde goes through JSON and through bincode, and comes back.
 //!
 //! Chapter: The wire > In bincode
 

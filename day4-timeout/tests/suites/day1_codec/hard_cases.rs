@@ -1,8 +1,9 @@
 //! The hard cases of a connection: what costs one call, and what costs the connection.
 //!
-//! Complete `src/server/connection.rs`: the limit in `start`, a panic in `finish`, a reply that is too long in
-//! `reply`, and `close` with its goaway. `RemoteError::refusal` is in `src/error.rs`, `FrameWriter::shutdown`
-//! in `src/wire/frame.rs`.
+//! Nothing new is to be written, if the functions of the connection are complete: the limit on calls, a panic, a reply
+//! that is too long, and the goaway, all in `src/server/connection.rs`.
+//!
+//! Works then: all of day 1's core: a bad call costs one reply, and a broken rule one connection.
 //!
 //! Chapter: The wire > Messages; Limits; What goes wrong without it
 

@@ -1,7 +1,9 @@
 //! The server: a task for each connection, and an end for all that was started.
 //!
-//! Write `serve` and `log_end` in `src/server/mod.rs`, and the listener for TCP in `src/server/listener.rs`. The
-//! handlers of a connection end with it: that is `close`, or the `JoinSet`, in `src/server/connection.rs`.
+//! In `src/server/mod.rs`: `serve`, with its own `accept` and `log_end`; in `src/server/listener.rs` `accept`, for TCP.
+//! The handlers of a connection end with it: a `JoinSet` owns them.
+//!
+//! Works then: a server on a TCP port, with a task for each connection, and `cargo run` shows it.
 //!
 //! Chapter: Files of today; What goes wrong without it
 

@@ -1,7 +1,10 @@
 //! The client's half of the handshake, and what a caller must know about an error.
 //!
-//! Write `Error::may_have_run` and its neighbour `From<RemoteError>` in `src/error.rs`, and `offer` in
-//! `src/wire/handshake.rs`.
+//! In `src/wire/frame.rs` change `next`; then `offer` in `src/wire/handshake.rs`. A client begins with it: `handshake`
+//! in `src/client/mod.rs`, and of its table in `src/client/in_flight.rs` the beginning and the end, `new`, `close` and
+//! `fail_all`.
+//!
+//! Works then: a client connects, and knows the codec and the limits of its server.
 //!
 //! Chapter: The wire
 

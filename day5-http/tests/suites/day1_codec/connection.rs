@@ -1,9 +1,10 @@
 //! One connection: the first whole call, and many at once.
 //!
-//! Write the server's constructor, its settings and `serve_connection` in `src/server/mod.rs`; `Request`,
-//! `Reply::encode`, the two `Handler`s and `answer` in `src/server/handler.rs`; and in
-//! `src/server/connection.rs` `serve`, `run`, `has_room`, `receive`, `start`, `finish` and `reply`. A `todo!` may stay where a limit is
-//! reached, a handler panics or a rule is broken: that is the next stage.
+//! In `src/server/connection.rs`: first `serve`, `run` and `close`; then a whole call, with `receive`, `start`,
+//! `finish` and `reply`, and in `src/server/handler.rs` `decode`, `encode` and `answer`. A `todo!` may stay where a
+//! limit is reached, a handler panics or a rule is broken: the stage of the hard cases asks for that.
+//!
+//! Works then: one connection is served: many calls at once, each answered when it is ready.
 //!
 //! Chapter: The wire > Messages; Files of today
 

@@ -1,10 +1,10 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::connect`, `dial`, `begin`, `ready`, `less_loaded` and `open`, and `Attempt::run` and `connected` in
-//! `src/balance/pool.rs`; `Shared::new`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`;
-//! `CurrentList::known` in `src/balance/list.rs`; and `BalancedClient::new` and `call` in `src/balance/mod.rs`. No server
-//! rests before the stage hardening_calls: until then `Pool::leaves_alone` may be `false`, `rest` zero, and `dial_beside` may
-//! do nothing.
+//! In `src/balance/failover.rs`: `next` and `attempt_deadline`. In `src/balance/pool.rs`: `connect`, `dial` and
+//! `begin`; `run` and `connected` of an attempt; `is_usable`, `less_loaded` and `follow_list`. And `call_on` in
+//! `src/balance/mod.rs`.
+//!
+//! Works then: calls go to many servers, over one shared connection to each.
 //!
 //! Chapter: One connection for each server
 

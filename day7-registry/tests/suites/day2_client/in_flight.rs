@@ -1,9 +1,11 @@
 //! Calls in flight: a client, its calls, and who waits for which reply.
 //!
-//! Write `Options` in `src/client/options.rs` and `Client::handshake` in `src/client/mod.rs`, then `Client::start`
-//! with `encode_call` in `src/wire/message.rs`, then the table in `src/client/in_flight.rs`: `next_seq`, `insert`,
-//! `len` and `remove`, and the `Drop` of `PendingCall`. The task that moves the bytes comes in the next stage: nothing
-//! is sent here.
+//! In `src/client/mod.rs`: `start`, with `encode_call` in `src/wire/message.rs`. Then the table in
+//! `src/client/in_flight.rs`: `insert` and `remove`, and the `drop` of a call. Then the task that moves the bytes, in
+//! `src/client/connection.rs`: `run`, `write_requests` with `take_requests` of the table, and `read_replies` and
+//! `take_replies` with its `complete`. What these three tests see is the table; the next stage tests what is sent.
+//!
+//! Works then: calls are in flight, each with a number and an owner, and leave the table exactly once.
 //!
 //! Chapter: The wire
 

@@ -1,7 +1,9 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Write `Failover::note_refused` in `src/balance/failover.rs`, `BalancedClient::call_on` in `src/balance/mod.rs`, and
-//! `Entry::is_usable` in `src/balance/pool.rs`.
+//! Nothing to write: run it. What is red here is the order of the candidates in `src/balance/failover.rs`, or which
+//! errors `src/balance/mod.rs` takes elsewhere.
+//!
+//! Works then: what surely has not run goes to the next server, and nothing else does.
 //!
 //! Chapter: May it have run?
 

@@ -1,6 +1,9 @@
 //! The list of servers, and who watches it.
 //!
-//! Complete `MultiServersDiscovery` in `src/balance/multi_servers.rs`: `update`, `fail`, `get_all` and `servers`.
+//! In `src/balance/multi_servers.rs`: `fail`. Then the beginning of a call, which needs no server yet: `call` in
+//! `src/balance/mod.rs`, `Failover::new` in `src/balance/failover.rs`, and `known` in `src/balance/list.rs`.
+//!
+//! Works then: a call waits for the list of servers, and learns why there is none.
 //!
 //! Chapter: Knowing the servers
 

@@ -1,7 +1,8 @@
 //! Weights, names, and who it is that registers.
 //!
-//! Write the rest of `src/registry/request.rs`, and of `register` and `deregister` in `src/registry/leases.rs`: `admits`
-//! and `retire`.
+//! In `src/registry/leases.rs`: `Leases::deregister`, with `retire`, and `replaced`.
+//!
+//! Works then: a server leaves at once, and what an old instance still sends changes nothing.
 //!
 //! Chapter: Who is it? Instances; The wire; Files of today > src/registry/leases.rs
 

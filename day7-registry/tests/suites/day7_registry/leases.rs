@@ -1,6 +1,8 @@
 //! The list, and how a server leaves it.
 //!
-//! Write the rest of the table in `src/registry/leases.rs`, and `list` and `deregister` in `src/registry/server.rs`.
+//! In `src/registry/leases.rs`: `Leases::list` and `remove_ended`; in `src/registry/server.rs`: `list`.
+//!
+//! Works then: the registry lists the servers whose lease has not ended.
 //!
 //! Chapter: Leases; The wire; Files of today > src/registry/leases.rs
 
