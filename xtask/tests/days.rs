@@ -6,7 +6,7 @@ use scratch::{Course, Ran};
 
 const DAYS: [&str; 2] = ["day1-codec", "day2-client"];
 const TABLE: &str = "# CRATE\n\n## Files of today\n\n| file | | what for |\n|---|---|---|\n";
-const FRAMES: &str = "//! Frames.\n//!\n//! Chapter: CRATE\n\nuse CRATE::Frame;\n";
+const FRAMES: &str = "//! Frames.\n//!\n//! Works then: all.\n//!\n//! Chapter: CRATE\n\nuse CRATE::Frame;\n";
 const SUPPORT: &str = "pub fn one() {}\n\npub fn two() {}\n";
 
 /// Two days in order: the second adds `client/mod.rs`, its suite, and a line to `tests/suites/support/mod.rs`.
@@ -55,7 +55,7 @@ fn a_course_in_order_passes_and_days_not_written_yet_are_skipped() {
     let ran = course().xtask(&["author", "days"]);
     assert!(ran.ok, "{}", ran.text);
     // New, changed, same; lines in src/ without main.rs; all lines.
-    assert!(ran.says(&["day2-client", " 3 ", " 3 ", " 6 ", "+2     -0", "+11     -0"]), "{}", ran.text);
+    assert!(ran.says(&["day2-client", " 3 ", " 3 ", " 6 ", "+2     -0", "+13     -0"]), "{}", ran.text);
     let new = "+ src/client/mod.rs tests/suites/day2_client/calls.rs tests/suites/day2_client/mod.rs";
     assert!(ran.says(&[new]), "{}", ran.text);
     assert!(ran.says(&["~ src/lib.rs tests/suites/main.rs tests/suites/support/mod.rs"]), "{}", ran.text);
@@ -237,15 +237,25 @@ fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
     let course = course();
     let readme =
         format!("{TABLE}| `src/client/mod.rs` | new | calls |\n\n## The wire\n\n**Frames.** Bytes.\n");
-    let stage = "//! Calls.\n//!\n//! Chapter: The wire > Frames\n\n/// It is called.\n///\n/// Hint: call it.\n\
-                 #[test]\nfn a_call() {}\n";
+    let stage = "//! Calls.\n//!\n//! In `src/client/mod.rs`: `call`.\n//!\n//! Works then: a call.\n//!\n\
+                 //! Chapter: The wire > Frames\n\n/// It is called.\n///\n/// Hint: call it.\n#[test]\nfn a_call() {}\n";
+    let client = "pub fn call() {}\npub fn wait() {}\n";
+    course.write_in(&DAYS[1..], "src/client/mod.rs", client);
+    let asks =
+        "[[stage]]\nday = 2\nname = \"calls\"\nminutes = 5\nfunctions = [\"src/client/mod.rs: call\"]\n";
+    course.write("xtask/stages.toml", asks);
+    let table =
+        "| stage | tests | what you write | minutes |\n|---|---|---|---|\n| calls | 1 | `call` | 5 |\n";
+    let readme = format!("{readme}\n{table}");
     for (text, words) in [
         (stage.to_owned(), None),
         (stage.replace("> Frames", "> Calls"), Some(["calls.rs:", "no place \"The wire > Calls\""])),
         (stage.replace("Chapter", "Charter"), Some(["calls.rs:", "say what the stage is"])),
+        (stage.replace("Works", "It works"), Some(["calls.rs:", "say what works"])),
+        (stage.replace("`call`", "`wait`"), Some(["calls.rs:", "`wait`, which no stage so far asks for"])),
         (stage.replace("//! Calls.", "//!"), Some(["calls.rs:", "say what the stage is"])),
-        (stage.replace("Hint: call", "Call"), Some(["calls.rs:9:", "say what it wants"])),
-        (stage.replace("It is called.", ""), Some(["calls.rs:9:", "say what it wants"])),
+        (stage.replace("Hint: call", "Call"), Some(["calls.rs:13:", "say what it wants"])),
+        (stage.replace("It is called.", ""), Some(["calls.rs:13:", "say what it wants"])),
         ("fn f( {".to_owned(), Some(["calls.rs", "not Rust"])),
     ] {
         course.write_in(&DAYS[1..], "README.md", &readme);
@@ -256,8 +266,10 @@ fn a_suite_says_what_it_wants_and_where_the_chapter_tells_of_it() {
             Some(words) => assert_only_failure(&ran, &words),
         }
     }
-    let story = "\n## What goes wrong without it\n\n* **It is deaf.** `a_call` and `a_call_that_is_lost`\n";
     course.suite(&DAYS[1..], "day2_client", &[("calls", stage)]);
+    course.write_in(&DAYS[1..], "README.md", &readme.replace("| 5 |", "| 10 |"));
+    assert_only_failure(&course.xtask(&["author", "days"]), &["README.md", "calls with 1 tests and 5 min"]);
+    let story = "\n## What goes wrong without it\n\n* **It is deaf.** `a_call` and `a_call_that_is_lost`\n";
     course.write_in(&DAYS[1..], "README.md", &format!("{readme}{story}"));
     assert_only_failure(&course.xtask(&["author", "days"]), &["README.md", "a_call_that_is_lost"]);
 }

@@ -10,7 +10,7 @@ const FRAME: &str = "\
 //! Frames, as in CRATE.
 
 pub fn read(len: usize) -> usize {
-    let twice = 2 * len; // yesterday's
+    let twice = 2 * len;
     let half = twice / 2;
     half
 }
@@ -78,7 +78,10 @@ fn course() -> Course {
     course.write_in(&DAYS, "src/frame.rs", FRAME);
     course.write("day1-codec/src/lib.rs", "//! Day 1.\n\npub mod frame;\n");
     course.write("day2-client/src/lib.rs", "//! Day 2.\n\npub mod client;\npub mod frame;\n");
-    let frame = FRAME.replace("yesterday's", "today's").replace("CRATE", "day2_client");
+    let today = "    let half = twice / 4;\n    let half = half * 2;\n    let half = half.max(1);\n";
+    let frame = FRAME.replace("    let half = twice / 2;\n", today).replace("CRATE", "day2_client");
+    // A change of one line is given.
+    let frame = frame.replace("name.trim()", "name.trim_end()");
     course.write("day2-client/src/frame.rs", &frame);
     course.write("day2-client/src/client.rs", CLIENT);
     let rows = "| `src/client.rs` | new | |\n| `src/frame.rs` | changed | |\n";
@@ -119,10 +122,10 @@ fn the_core_is_to_be_written_and_the_rest_is_given() {
     let frame = course.read("day2-client/src/frame.rs");
     let read = "\
 pub fn read(len: usize) -> usize {
-    // Yesterday's body, to begin with:
+    // Yesterday's body. Today the lines with a `-` are wrong, and about 3 lines are missing:
     //
-    //     let twice = 2 * len; // yesterday's
-    //     let half = twice / 2;
+    //     let twice = 2 * len;
+    // -   let half = twice / 2;
     //     half
     todo!(\"day 2: read\")
 }
@@ -162,8 +165,23 @@ fn a_day_can_be_done_whole_or_stage_by_stage() {
     assert!(!course.read("day2-client/src/frame.rs").contains("todo!"));
 
     course.commit();
-    assert_refused(&course, &["2", "--stage", "no"], &["no stage no", "frames, calls, hardening_floods"]);
+    assert_refused(&course, &["2", "--stage", "no"], &["stages are frames, calls, hardening_floods"]);
+    assert_refused(&course, &["2", "--stage", "cals"], &["no stage cals; do you mean calls?"]);
     assert_refused(&course, &["2", "--stage", "calls", "--all"], &["--stage"]);
+}
+
+#[test]
+fn what_is_given_is_an_exercise_only_in_the_stage_that_it_is_given_until() {
+    let course = course();
+    let given = "[[given]]\nday = 2\nstage = \"hardening_floods\"\nfunctions = [\"src/client.rs: flood\"]\n";
+    course.write("xtask/stages.toml", &format!("{given}{STAGES}"));
+    course.commit();
+    let ran = exercise(&course, &["2", "--all"]);
+    assert!(ran.says(&["2 functions"]) && ran.says(&["hardening_floods: nothing to write"]), "{}", ran.text);
+    course.commit();
+    let ran = exercise(&course, &["2", "--stage", "hardening_floods"]);
+    assert!(ran.says(&["1 function,"]), "{}", ran.text);
+    assert_eq!(course.read("day2-client/src/client.rs"), without(CLIENT, &[(FLOOD, "flood")]));
 }
 
 #[test]
@@ -224,7 +242,11 @@ fn work_that_git_does_not_hold_is_never_overwritten() {
     assert_refused(&course, &["2"], &[" M day2-client/src/client.rs"]);
     course.git(&["add", "--all"]);
     assert_refused(&course, &["2"], &["M  day2-client/src/client.rs"]);
-    assert_refused(&course, &["2", "--stage", "frames"], &["uncommitted work"]);
+    assert_refused(
+        &course,
+        &["2", "--stage", "frames"],
+        &["git commit", "cargo xtask exercise 2 --stage frames"],
+    );
     course.git(&["restore", "--staged", "--worktree", "day2-client"]);
     course.write("day2-client/src/mine.rs", "// mine\n");
     assert_refused(&course, &["2"], &["?? day2-client/src/mine.rs"]);
@@ -257,5 +279,5 @@ fn a_day_that_is_not_there_or_is_done_is_no_exercise() {
     let frame = FRAME.replace("CRATE", "day2_client");
     course.write("day2-client/src/frame.rs", &frame);
     course.commit();
-    assert_refused(&course, &["2", "--stage", "frames"], &["no function to write"]);
+    assert_refused(&course, &["2", "--stage", "frames"], &["Run it: cargo xtask check 2 frames"]);
 }

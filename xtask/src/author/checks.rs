@@ -1,5 +1,6 @@
 //! What can be wrong with a day. Each function returns one line for each failure, which says where and what.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use crate::course::chapter::Chapter;
 use crate::course::readme::{self, HEADING};
 use crate::course::suites::{self, Suite};
 use crate::course::tree::Tree;
-use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES};
+use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, stages};
 
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
@@ -147,6 +148,15 @@ pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         Err(error) => return vec![format!("{error:#}")],
     };
     let mut failures = told(&suite, &chapter);
+    match stages::read(root, day) {
+        Ok(asks) if !asks.is_empty() => {
+            let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+            failures.extend(stage_table(&text, &suite, &asks));
+            failures.extend(named(tree, &suite, &asks));
+        }
+        Ok(_) => {}
+        Err(error) => failures.push(format!("{error:#}")),
+    }
     for name in chapter.tests_named() {
         if suite.tests.iter().all(|test| test.name != name) {
             failures.push(format!("README.md: it names a test `{name}`, which {} does not have", suite.name));
@@ -163,6 +173,9 @@ fn told(suite: &Suite, chapter: &Chapter) -> Vec<String> {
         if stage.title.is_empty() || stage.chapter.is_empty() {
             failures.push(format!("{file}: say what the stage is, and where it is told of: //! Chapter: …"));
         }
+        if stage.works.is_empty() && !stage.is_hardening() {
+            failures.push(format!("{file}: say what works when the stage is done: //! Works then: …"));
+        }
         for place in stage.chapter.iter().filter(|place| chapter.find(place).is_none()) {
             failures.push(format!("{file}: README.md has no place \"{place}\""));
         }
@@ -174,6 +187,44 @@ fn told(suite: &Suite, chapter: &Chapter) -> Vec<String> {
         if !says || !paragraphs.any(|paragraph| paragraph.starts_with("Hint:")) {
             failures
                 .push(format!("{file}:{line}: {name}: say what it wants, why, and after that \"Hint: …\""));
+        }
+    }
+    failures
+}
+
+/// The chapter's table of the stages says what the suite and `xtask/stages.toml` say.
+fn stage_table(readme: &str, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
+    let told = readme::stages(readme);
+    let mut failures = Vec::new();
+    for (index, stage) in suite.stages.iter().enumerate() {
+        let name = stage.name();
+        let tests = suite.tests.iter().filter(|test| test.stage == index).count().to_string();
+        let minutes = asks.iter().find(|asks| asks.name == name).map_or(0, |asks| asks.minutes).to_string();
+        if !told.is_empty() && told.get(index) != Some(&[name, &tests, &minutes]) {
+            failures.push(format!(
+                "README.md: row {} of the stages is {name} with {tests} tests and {minutes} min: mend the table",
+                index + 1
+            ));
+        }
+    }
+    failures
+}
+
+/// The functions that a stage of the core names are its own, or those of the stages before it: what is given, or comes
+/// later, is not to be looked for.
+fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
+    let last = |name: &str| name.rsplit("::").next().unwrap_or(name).to_owned();
+    let sources = tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"));
+    let functions = sources.flat_map(|(_, source)| functions::find(source).unwrap_or_default());
+    let all: BTreeSet<String> = functions.map(|function| last(&function.name)).collect();
+    let (mut asked, mut failures) = (BTreeSet::new(), Vec::new());
+    for stage in suite.stages.iter().filter(|stage| !stage.is_hardening()) {
+        let Some(asks) = asks.iter().find(|asks| asks.name == stage.name()) else { continue };
+        asked.extend(asks.functions.iter().map(|name| last(name.rsplit(": ").next().unwrap_or(name))));
+        for word in stage.doc.split('`').skip(1).step_by(2).map(last) {
+            if all.contains(&word) && !asked.contains(&word) {
+                failures.push(format!("{}: it names `{word}`, which no stage so far asks for", stage.file));
+            }
         }
     }
     failures

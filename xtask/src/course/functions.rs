@@ -13,9 +13,9 @@ use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, Ty
 
 use crate::course::tree::Tree;
 
-/// Why an implementation of one of these is given. They are called while a panic is being reported, and a
-/// second panic then ends the whole process.
-const GIVEN_TRAITS: [&str; 2] = ["Debug", "Display"];
+/// An implementation of one of these is given. The first two are called while a panic is being reported, and a
+/// second panic then ends the whole process. What `Default` returns is a part of the specification, as constants are.
+const GIVEN_TRAITS: [&str; 3] = ["Debug", "Display", "Default"];
 
 /// A function as it stands in a file.
 pub(crate) struct Found {

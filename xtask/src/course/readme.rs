@@ -1,4 +1,4 @@
-//! The tables of the READMEs: "Files of today" in a day's, and "The seven days" in the course's.
+//! The tables of the READMEs: "Files of today" and the stages in a day's, and "The seven days" in the course's.
 //!
 //! ```text
 //! ## Files of today
@@ -6,6 +6,10 @@
 //! | file | | what it is for |
 //! |---|---|---|
 //! | `src/client/in_flight.rs` | new | the calls in flight |
+//!
+//! | stage | tests | what you write | minutes |
+//! |---|---|---|---|
+//! | in_flight | 3 | the table: `client/in_flight.rs` | 60 |
 //!
 //! ## The seven days
 //!
@@ -34,6 +38,17 @@ pub(crate) fn files_of_today(readme: &str) -> Option<Vec<Row>> {
     lines.next()?;
     lines.next()?;
     Some(lines.map(|cells| row(&cells)).collect())
+}
+
+/// The rows of the table of the stages: the name, the number of tests and of minutes. None: there is no such table.
+pub(crate) fn stages(readme: &str) -> Vec<[&str; 3]> {
+    let is_row = |line: &&str| line.starts_with('|');
+    let table = readme.lines().skip_while(|line| !line.starts_with("| stage |")).take_while(is_row);
+    let rows = table.skip(2).map(cells);
+    rows.filter_map(|cells| {
+        if let [name, tests, _, minutes] = cells[..] { Some([name, tests, minutes]) } else { None }
+    })
+    .collect()
 }
 
 /// What the course's README says of a day.

@@ -15,7 +15,9 @@
 //! ```text
 //! //! Frames: where one piece of data ends and the next begins.
 //! //!
-//! //! Write `FrameReader` and `FrameWriter` in `src/wire/frame.rs`.
+//! //! In `src/wire/frame.rs`: first `queue` and `flush`, then `next`, `fill` and `read`.
+//! //!
+//! //! Works then: bytes that are written as frames arrive as the same frames.
 //! //!
 //! //! Chapter: The wire > Frames; Limits
 //!
@@ -36,14 +38,17 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::parse::Parser;
 use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
-use crate::course::Day;
 use crate::course::tree::Tree;
+use crate::course::{Day, stages};
 
 /// The test target that all suites of a day are in.
 pub(crate) const TARGET: &str = "suites";
 
 /// Where the suites are, in a crate's directory.
 pub(crate) const DIR: &str = "tests/suites";
+
+/// How the paragraph begins that says what works when the stage is done.
+const WORKS: &str = "Works then: ";
 
 /// How the line begins that names the places in the chapter.
 const CHAPTER: &str = "Chapter: ";
@@ -60,10 +65,14 @@ pub(crate) struct Suite {
 }
 
 /// What a learner writes in one go: a module of a suite.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Stage {
     /// The first line of its documentation, without the dot.
     pub(crate) title: String,
+    /// What it says of itself, all of it.
+    pub(crate) doc: String,
+    /// What works when it is done. The hardening stages do not say it.
+    pub(crate) works: String,
     /// What the line `Chapter: …` says: one or more places.
     pub(crate) chapter: Vec<String>,
     /// Such as `tests/suites/day3_service/calling.rs`.
@@ -75,6 +84,11 @@ impl Stage {
     pub(crate) fn name(&self) -> &str {
         let name = self.file.rsplit('/').next().unwrap_or(&self.file);
         name.trim_end_matches(".rs")
+    }
+
+    /// What a first solution may leave out: floods, slow peers, hostile input.
+    pub(crate) fn is_hardening(&self) -> bool {
+        stages::is_hardening(self.name())
     }
 }
 
@@ -161,7 +175,10 @@ fn add_stage(suite: &mut Suite, name: &str, file: &str, text: &str) -> Result<()
     let tokens: TokenStream = text.parse().map_err(|error| anyhow!("it is not Rust: {error}"))?;
     let finder = Finder { path: format!("{}::{name}", suite.name), stage: suite.stages.len() };
     finder.find(tokens, &mut suite.tests)?;
-    suite.stages.push(Stage { title, chapter, file: file.to_owned() });
+    let doc = doc.join("\n");
+    let works = doc.split("\n\n").find_map(|paragraph| paragraph.strip_prefix(WORKS)).unwrap_or_default();
+    let works = works.split_whitespace().collect::<Vec<_>>().join(" ");
+    suite.stages.push(Stage { title, doc, works, chapter, file: file.to_owned() });
     Ok(())
 }
 

@@ -141,6 +141,12 @@ pub(crate) fn plural(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
+/// `; do you mean frames?`, if one of these names is much like the word.
+pub(crate) fn meant(word: &str, names: &[&str]) -> String {
+    let close = similar::get_close_matches(word, names, 1, 0.6);
+    close.first().map(|name| format!("; do you mean {name}?")).unwrap_or_default()
+}
+
 /// `about 45 min`, `about 3 h 30 min`.
 pub(crate) fn about(minutes: usize) -> String {
     match (minutes / 60, minutes % 60) {

@@ -21,7 +21,7 @@ use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
 use crate::course::runner::{self, Broken, NEVER, Place, Program, Stop};
 use crate::course::suites::{self, Stage, Suite};
-use crate::course::term::{Paint, Status};
+use crate::course::term::{self, Paint, Status};
 use crate::course::{DAYS, Day};
 use crate::course::{functions, stages, tree};
 use crate::learner::done;
@@ -272,8 +272,10 @@ fn run(
 fn restrict(suite: &mut Suite, only: &str) -> Result<()> {
     let stage = suite.stages.iter().position(|stage| stage.name() == only);
     if stage.is_none() && suite.tests.iter().all(|test| test.name != only) {
-        let names: Vec<&str> = suite.stages.iter().map(Stage::name).collect();
-        bail!("{} has no step and no stage {only}; its stages are {}", suite.name, names.join(", "));
+        let stages: Vec<&str> = suite.stages.iter().map(Stage::name).collect();
+        let steps = suite.tests.iter().map(|test| test.name.as_str());
+        let meant = term::meant(only, &stages.iter().copied().chain(steps).collect::<Vec<_>>());
+        bail!("{} has no step and no stage {only}{meant}\nIts stages are {}", suite.name, stages.join(", "));
     }
     suite.tests.retain(|test| test.name == only || Some(test.stage) == stage);
     Ok(())

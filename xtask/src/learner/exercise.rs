@@ -17,7 +17,7 @@ use crate::course::{Day, git, term};
 use crate::learner::strip::{self, Function, is_given};
 use crate::learner::{imports, solution};
 
-/// A function with so few lines of code is given: it is no work, and often a part of the specification.
+/// A function or a change of so few lines of code is given: it is no work, and often a part of the specification.
 const SHORT: usize = 2;
 
 /// A day as an exercise.
@@ -84,7 +84,7 @@ pub(crate) fn plan(
         all.push(Stage::new(day.number, "", functions.iter().map(Function::key).collect(), 0));
     }
     let is_chosen = |stage: &Stage| match part {
-        Part::Core => !stage.is_hardening(),
+        Part::Core => !stages::is_hardening(&stage.name),
         Part::All => true,
         Part::Stage(name) => stage.name == name && !name.is_empty(),
     };
@@ -92,9 +92,14 @@ pub(crate) fn plan(
     if let Part::Stage(name) = part
         && !all.iter().any(is_chosen)
     {
-        bail!("day {} has no stage {name}; its stages are {}", day.number, names.join(", "));
+        let meant = term::meant(name, &names);
+        bail!("day {} has no stage {name}{meant}\nIts stages are {}", day.number, names.join(", "));
     }
-    let chosen: Vec<(usize, Stage)> = (1..).zip(all).filter(|(_, stage)| is_chosen(stage)).collect();
+    let mut chosen: Vec<(usize, Stage)> = (1..).zip(all).filter(|(_, stage)| is_chosen(stage)).collect();
+    if let Part::All = part {
+        let given = stages::given(root, day)?;
+        chosen.iter_mut().for_each(|(_, stage)| stage.give(&given));
+    }
     let exercise = make(day, before, after, |function| {
         chosen.iter().any(|(_, stage)| stage.functions.contains(&function.key()))
     })?;
@@ -109,7 +114,7 @@ pub(crate) fn plan(
 pub(crate) fn run(root: &Path, day: &Day, part: Part<'_>) -> Result<bool> {
     day.before().into_iter().chain([day]).try_for_each(|day| day.must_exist(root))?;
     let commit = solution::find(root, day)?;
-    refuse_to_lose_work(root, day)?;
+    refuse_to_lose_work(root, day, part)?;
     let after = solution::read(root, day, &commit)?;
     let before = day.before().map(|before| -> Result<Tree> {
         let tree = solution::read(root, before, &solution::find(root, before)?)?;
@@ -117,8 +122,11 @@ pub(crate) fn run(root: &Path, day: &Day, part: Part<'_>) -> Result<bool> {
     });
     let (stages, exercise) = plan(root, day, before.transpose()?.as_ref(), &after, part)?;
     if exercise.functions.is_empty() {
+        let Part::Stage(name) = part else { bail!("day {} has no function to write", day.number) };
         bail!(
-            "there is no function to write: the tests of this part need none that is new or changed and has three lines"
+            "stage {name} has nothing to write: its tests check what the stages before have made.\n\
+             Run it: cargo xtask check {} {name}",
+            day.number
         );
     }
     for (path, text) in &exercise.tree {
@@ -134,17 +142,25 @@ pub(crate) fn run(root: &Path, day: &Day, part: Part<'_>) -> Result<bool> {
 /// # Errors
 ///
 /// The day's files have work that is in no commit, and would be lost for good.
-fn refuse_to_lose_work(root: &Path, day: &Day) -> Result<()> {
+fn refuse_to_lose_work(root: &Path, day: &Day, part: Part<'_>) -> Result<()> {
     let args = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", day.name];
     let dirty = git::paths(root, &args)?;
     if !dirty.is_empty() {
         let dirty: Vec<String> = dirty.iter().map(|line| format!("  {line}")).collect();
+        let again = match part {
+            Part::Core => String::new(),
+            Part::All => " --all".to_owned(),
+            Part::Stage(name) => format!(" --stage {name}"),
+        };
         bail!(
-            "{0} has uncommitted work, which would be lost:\n{1}\n\
-             Commit it (`git add {0} && git commit`), or throw it away (`git restore --staged --worktree {0}`; \
-             what git does not know, `??`, is deleted by hand).",
+            "{0} has uncommitted work, and the exercise would write over it:\n{1}\n\n\
+             To keep it, commit it, and give the command again:\n  \
+             git add {0} && git commit -m \"My {0}\" && cargo xtask exercise {2}{again}\n\
+             Or throw it away: git restore --staged --worktree {0}\n\
+             (what git does not know, `??`, is deleted by hand)",
             day.name,
-            dirty.join("\n")
+            dirty.join("\n"),
+            day.number
         );
     }
     // Nothing to report is also what git says of a directory that it ignores.
@@ -166,9 +182,12 @@ fn print(day: &Day, stages: &[(usize, Stage)], exercise: &Exercise, part: Part<'
     for (number, stage) in stages {
         let find = |key: &String| exercise.functions.iter().find(|function| function.key() == *key);
         let of_stage: Vec<&Function> = stage.functions.iter().filter_map(find).collect();
-        let (functions, minutes) = (term::plural(of_stage.len(), "function"), term::about(stage.minutes));
+        let functions = match of_stage.len() {
+            0 => "nothing to write, its tests must be green: run it".to_owned(),
+            count => term::plural(count, "function"),
+        };
         if !stage.name.is_empty() {
-            outln!("\nStage {number}  {}: {functions}, {minutes}", stage.name);
+            outln!("\nStage {number}  {}: {functions}, {}", stage.name, term::about(stage.minutes));
         }
         let mut shown = "";
         for function in of_stage {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::course::Day;
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
-use crate::course::stages;
 use crate::course::suites::{Stage, Suite, Test};
 use crate::course::term::{Paint, WIDTH, about, plural, wrap};
+use crate::course::{git, stages};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
@@ -116,20 +116,31 @@ impl Report<'_> {
         Some((plural(left, "function"), about(asks.minutes_for(left))))
     }
 
-    /// What comes after a stage that is done: the next one, or, if that is given, the exercise that it can be.
+    /// What works after a stage that is done, and what comes next: the next one, or, if that is given, the exercise that
+    /// it can be.
     pub(crate) fn next(&self, done: usize) -> String {
-        let (day, text) = (self.day.number, format!("Stage {}, is done.", self.name(done)));
+        let day = self.day;
+        let Stage { works, .. } = &self.suite.stages[done];
+        let mut text = format!("Stage {}, is done.", self.name(done));
+        if !works.is_empty() {
+            let works = format!("Works now: {works}");
+            text += &format!("\n{}", wrap(works.split_whitespace(), WIDTH).join("\n"));
+        }
         let Some(stage) = self.suite.stages.get(done + 1) else { return text };
         let (next, name) = (self.name(done + 1), stage.name());
-        match self.work(done + 1) {
-            Some((functions, time)) => format!("{text} Now stage {next}: {functions}, {time}."),
-            None if self.unwritten.is_empty()
-                && self.asks_for(done + 1).is_some_and(|asks| !asks.functions.is_empty()) =>
-            {
-                format!("{text} Next is stage {next}: cargo xtask exercise {day} --stage {name}")
+        let is_exercise = self.asks_for(done + 1).is_some_and(|asks| !asks.functions.is_empty());
+        text += &match self.work(done + 1) {
+            Some((functions, time)) => format!("\nNow stage {next}: {functions}, {time}."),
+            None if self.unwritten.is_empty() && is_exercise => {
+                let exercise = format!("cargo xtask exercise {} --stage {name}", day.number);
+                let commit = format!("git commit -m \"Day {}\" {} && ", day.number, day.name);
+                let is_clean = git::succeeds(self.root, &["diff", "--quiet", "HEAD", "--", day.name]);
+                let commit = if is_clean.unwrap_or(true) { "" } else { &commit };
+                format!("\nNext is stage {next}:\n  {commit}{exercise}")
             }
-            None => format!("{text} Next is stage {next}: cargo xtask check {day} {name}"),
-        }
+            None => format!("\nNext is stage {next}:\n  cargo xtask check {} {name}", day.number),
+        };
+        text
     }
 
     /// The stage that the learner comes to now: all before it is passed, and nothing of it is written.
@@ -308,6 +319,9 @@ mod tests {
     const FRAMES: &str = "\
 //! Frames.
 //!
+//! Works then: what is written
+//! is read again.
+//!
 //! Chapter: The wire > Frames
 
 /// A frame is its length and its payload. Then more.
@@ -411,7 +425,7 @@ The first step that fails: a_frame
            right: 4
   place    day1-codec/src/frame.rs:7
            assert_eq!(len, 9999999999999999999999999999999999999999999999999999…
-  test     day1-codec/tests/suites/day1_codec/frames.rs:9
+  test     day1-codec/tests/suites/day1_codec/frames.rs:12
   chapter  day1-codec/README.md:5 The wire > Frames
            day1-codec/README.md:7 The story.
 
@@ -440,7 +454,7 @@ Add --hint to read why, and a hint.
   wants    A frame is its length and its payload.
   write    read, at day1-codec/src/frame.rs:7
   left     write
-  test     day1-codec/tests/suites/day1_codec/frames.rs:9
+  test     day1-codec/tests/suites/day1_codec/frames.rs:12
   chapter  day1-codec/README.md:5 The wire > Frames
            day1-codec/README.md:7 The story.
 
@@ -454,7 +468,11 @@ Add --hint to read why.
     #[test]
     fn when_a_stage_is_done_it_says_which_is_next() {
         let text = show([(Step::Passed, &[]), (Step::Passed, &[]), (Step::NotReached, &[])], false);
-        let now = "Stage 1 of 2, frames, is done. Now stage 2 of 2, server: 2 functions, about 15 min.\n";
+        let now = "\
+Stage 1 of 2, frames, is done.
+Works now: what is written is read again.
+Now stage 2 of 2, server: 2 functions, about 15 min.
+";
         assert!(text.contains(now), "{text}");
     }
 

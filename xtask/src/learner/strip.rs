@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use similar::{Algorithm, DiffTag, capture_diff_slices};
 use syn::spanned::Spanned;
 
 use crate::course::functions::{Found, How, count_code, find};
@@ -33,7 +34,7 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// The day before has one of this name in the same place. Otherwise it is new.
     pub(crate) changed: bool,
-    /// How many lines its body has, without its braces, empty lines and comments.
+    /// How many lines of code there are to write: its body's, or those that yesterday's body does not have.
     pub(crate) lines: usize,
 }
 
@@ -66,17 +67,20 @@ pub(crate) fn strip(
     for found in find(source).with_context(|| path.to_owned())? {
         let versions = old.get(&found.key).map(Vec::as_slice).unwrap_or_default();
         let is_same = versions.iter().any(|version| version.text == found.text);
-        let (changed, lines) = (!versions.is_empty(), count_code(found.lines(source)));
-        let function = Function { path: path.to_owned(), name: found.name.clone(), changed, lines };
+        // Two of one name, as for two systems, are not worth the doubt.
+        let yesterday = match (versions, before) {
+            ([one], Some(before)) => Yesterday::new(one.lines(before), found.lines(source)),
+            _ => Yesterday::new([].into_iter(), found.lines(source)),
+        };
+        let function = Function {
+            path: path.to_owned(),
+            name: found.name.clone(),
+            changed: !versions.is_empty(),
+            lines: yesterday.added,
+        };
         if !is_same && !matches!(found.how, How::Given) && wanted(&function) {
             blanked.push_str(&source[done..found.body.start]);
-            // Two of one name, as for two systems, are not worth the doubt.
-            let yesterday = if let ([one], Some(before)) = (versions, before) {
-                yesterday(one, before)
-            } else {
-                Vec::new()
-            };
-            blanked.push_str(&replacement(day, &found, source, yesterday));
+            blanked.push_str(&replacement(day, &found, source, yesterday.comments()));
             done = found.body.end;
             functions.push(function);
         }
@@ -118,16 +122,54 @@ pub(crate) fn begun(tree: &Tree) -> Option<String> {
     begun.map(|(path, (number, _))| format!("{path}:{number}"))
 }
 
-/// A function's body of yesterday, as comments: to begin with, and to change.
-///
-/// As code it would have to compile today, and the tests that it fails would stand in front of what is to be written.
-fn yesterday(function: &Found, before: &str) -> Vec<String> {
-    let lines: Vec<&str> = function.lines(before).map(str::trim_end).collect();
-    let indent = |line: &&str| line.len() - line.trim_start().len();
-    let common = lines.iter().filter(|line| !line.is_empty()).map(indent).min().unwrap_or(0);
-    let lines = lines.iter().map(|line| format!("//     {}", line.get(common..).unwrap_or_default()));
-    let lines = lines.map(|line| line.trim_end().to_owned());
-    ["// Yesterday's body, to begin with:".to_owned(), "//".to_owned()].into_iter().chain(lines).collect()
+/// A function's body of yesterday, and what today's has in its place.
+struct Yesterday<'a> {
+    /// Its lines, and whether today's body has them, too.
+    lines: Vec<(&'a str, bool)>,
+    /// Lines of code in today's body that it does not have.
+    added: usize,
+}
+
+impl<'a> Yesterday<'a> {
+    fn new(old: impl Iterator<Item = &'a str>, new: impl Iterator<Item = &'a str>) -> Yesterday<'a> {
+        let old: Vec<&str> = old.map(str::trim_end).collect();
+        // How far a line is indented is no change.
+        let (before, after): (Vec<&str>, Vec<&str>) =
+            (old.iter().map(|line| line.trim()).collect(), new.map(str::trim).collect());
+        let mut lines: Vec<(&str, bool)> = old.into_iter().map(|line| (line, false)).collect();
+        let mut added = 0;
+        for step in capture_diff_slices(Algorithm::Patience, &before, &after) {
+            match step.tag() {
+                DiffTag::Equal => lines[step.old_range()].iter_mut().for_each(|(_, stays)| *stays = true),
+                _ => added += count_code(after[step.new_range()].iter().copied()),
+            }
+        }
+        Yesterday { lines, added }
+    }
+
+    /// The body as comments: to begin with, and to change.
+    ///
+    /// As code it would have to compile today, and the tests that it fails would stand in front of what is to be
+    /// written.
+    fn comments(&self) -> Vec<String> {
+        let code = || self.lines.iter().filter(|(line, _)| !line.trim().is_empty());
+        let Some(common) = code().map(|(line, _)| line.len() - line.trim_start().len()).min() else {
+            return Vec::new();
+        };
+        let are_missing = match self.added {
+            1 => "about 1 line is missing".to_owned(),
+            added => format!("about {added} lines are missing"),
+        };
+        let head = match code().filter(|(_, stays)| !stays).count() {
+            0 => format!("// Yesterday's body. Today {are_missing}:"),
+            _ => format!("// Yesterday's body. Today the lines with a `-` are wrong, and {are_missing}:"),
+        };
+        let line = |(line, stays): &(&str, bool)| {
+            let sign = if *stays || line.is_empty() { ' ' } else { '-' };
+            format!("// {sign}   {}", line.get(common..).unwrap_or_default()).trim_end().to_owned()
+        };
+        [head, "//".to_owned()].into_iter().chain(self.lines.iter().map(line)).collect()
+    }
 }
 
 /// The new body of a function, laid out as rustfmt would have it, below these comments.
@@ -382,21 +424,21 @@ fn same() { 1; }
     #[test]
     fn what_is_changed_has_yesterdays_body_above_it() {
         let before = "impl A {\n    fn f() -> u8 {\n        if x {\n\n            1\n        } // é\n    }\n    fn g() { 1 }\n}\n";
-        let after = "impl A {\n    fn f() -> u8 {\n        2\n    }\n    fn g() { 2 }\n}\n";
+        let after = "impl A {\n    fn f() -> u8 {\n        loop {\n          if x {\n 2\n            } // é\n        }\n    }\n    fn g() {\n        2;\n        1\n    }\n}\n";
         let (blanked, _) = strip(2, "src/a.rs", Some(before), after, |_| true).unwrap();
         let expected = "\
 impl A {
     fn f() -> u8 {
-        // Yesterday's body, to begin with:
+        // Yesterday's body. Today the lines with a `-` are wrong, and about 3 lines are missing:
         //
         //     if x {
         //
-        //         1
+        // -       1
         //     } // é
         todo!(\"day 2: A::f\")
     }
     fn g() {
-        // Yesterday's body, to begin with:
+        // Yesterday's body. Today about 1 line is missing:
         //
         //     1
         todo!(\"day 2: A::g\")

@@ -1,11 +1,43 @@
 //! The server: a task for each connection, and an end for all that was started.
 //!
-//! Write `serve` and `log_end` in `src/server/mod.rs`, and the listener for TCP in `src/server/listener.rs`. The
-//! handlers of a connection end with it: that is `close`, or the `JoinSet`, in `src/server/connection.rs`.
+//! In `src/server/mod.rs`: `serve`, with its own `accept` and `log_end`; in `src/server/listener.rs` `accept`, for TCP.
+//! The handlers of a connection end with it: a `JoinSet` owns them.
+//!
+//! Works then: a server on a TCP port, with a task for each connection, and `cargo run` shows it.
 //!
 //! Chapter: Files of today; What goes wrong without it
 
 use super::*;
+
+/// A handler sees all of its request: method, number, metadata and codec. A listener that knows who the peer is
+/// tells it, too.
+///
+/// Metadata is the caller's: a token, a trace id. It may hold any text, and may be missing.
+///
+/// Hint: the address comes from the listener. A stream that was given to `serve_connection` has none.
+#[test]
+fn a_handler_sees_all_of_its_request() {
+    let tell = async |request: Request| {
+        let peer = request.peer().map(|peer| peer.to_string());
+        let codec = request.codec().name();
+        let method = request.service_method();
+        Ok(request.reply(&json!([method, request.seq(), request.metadata(), codec, peer]))?)
+    };
+    run(async move || {
+        let metadata = json!({"token": "\u{1F511} \"x\"", "": ""});
+        let (mut peer, _served) = serve_in_memory(Server::new(tell));
+        peer.handshake_json().await;
+        peer.send(&call_with("No.such method\n", u64::MAX, metadata.clone(), json!(null))).await;
+        let seen = peer.read_message().await.value();
+        assert_eq!(seen, json!(["No.such method\n", u64::MAX, metadata, "application/json", null]));
+
+        let server = start(Server::new(tell)).await;
+        let mut peer = Peer::connect_json(server.addr).await;
+        peer.send(&call("A.b", 0, json!(null))).await;
+        let addr = peer.io.local_addr().unwrap().to_string();
+        assert_eq!(peer.read_message().await.value(), json!(["A.b", 0, {}, "application/json", addr]));
+    });
+}
 
 /// A failing accept is not the end: the next connection is served.
 ///

@@ -1,9 +1,8 @@
 //! Calls: requests leave, and replies come back in any order.
 //!
-//! Write the task in `src/client/connection.rs`: `run`, `write_requests`, `read_replies` and `take_replies`; what it
-//! asks of the table in `src/client/in_flight.rs`: `has_unsent`, `take_requests` and `complete`; and then what
-//! the caller awaits: `PendingCall::poll`, `Client::call`, `Client::with_metadata` and `Client::with_metadata_map`.
-//! `FrameWriter::queue_encoded` puts a request into the write buffer.
+//! In `src/client/mod.rs`: `poll`, which is how a caller waits for its reply, and `with_metadata`.
+//!
+//! Works then: a whole call: the request leaves, and its reply finds the caller, in whatever order replies come.
 //!
 //! Chapter: The wire
 

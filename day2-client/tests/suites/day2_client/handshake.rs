@@ -1,7 +1,10 @@
 //! The client's half of the handshake, and what a caller must know about an error.
 //!
-//! Write `Error::may_have_run` and its neighbour `From<RemoteError>` in `src/error.rs`, and `offer` in
-//! `src/wire/handshake.rs`.
+//! In `src/wire/frame.rs` change `next`; then `offer` in `src/wire/handshake.rs`. A client begins with it: `handshake`
+//! in `src/client/mod.rs`, and of its table in `src/client/in_flight.rs` the beginning and the end, `new`, `close` and
+//! `fail_all`.
+//!
+//! Works then: a client connects, and knows the codec and the limits of its server.
 //!
 //! Chapter: The wire
 
@@ -128,6 +131,40 @@ fn a_refusal_or_a_wrong_answer_is_a_handshake_error() {
         for (case, answer) in answers {
             let result = answered_with(&answer).await;
             assert!(matches!(result, Err(Error::Handshake(_))), "{case}: {result:?}");
+        }
+    });
+}
+
+/// A client offers what its options say, and connecting leaves the options as they were.
+///
+/// GeeRPC's constructors write into the options of their caller, so that the second connection is offered
+/// something else than the first.
+///
+/// Hint: `Options::hello` is what is sent, and `handshake` takes `&Options`.
+#[test]
+fn a_client_offers_its_options_and_leaves_them_as_they_were() {
+    run(async || {
+        let all = Options::default();
+        let some = Options::default().codecs([Codec::Json, Codec::Bincode]).max_body_len(1000);
+        let cases = [
+            (all, ["application/bincode", "application/json"], DEFAULT_MAX_BODY_LEN),
+            (some, ["application/json", "application/bincode"], 1000),
+        ];
+        for (options, codecs, max_body_len) in cases {
+            let before = options.clone();
+            for codec in Codec::ALL {
+                let (io, other_end) = duplex(1 << 16);
+                let mut peer = Peer { io: other_end };
+                let both = async {
+                    tokio::join!(Client::handshake(io, &options), peer.accept_handshake(codec.name()))
+                };
+                let (client, hello) = within("both sides of the handshake", both).await;
+                assert_eq!(client.unwrap().codec(), codec, "the server may choose any codec of the list");
+                assert_eq!(hello["magic_number"], 3_927_900, "for {options:?}");
+                assert_eq!(hello["codecs"], json!(codecs), "for {options:?}");
+                assert_eq!(hello["max_body_len"], json!(max_body_len), "for {options:?}");
+                assert_eq!(options, before, "connecting has changed the options");
+            }
         }
     });
 }

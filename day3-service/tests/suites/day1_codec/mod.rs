@@ -1,8 +1,8 @@
 //! Day 1: from bytes to messages, and a server that answers them.
 //!
-//! The order is that of the lesson: frames, codecs, messages, the handshake, one connection, the server.
-//! Work through it from the top: each part stands on the one before. What goes over the wire is written
-//! out by hand here, so that no test checks our encoder with our own decoder alone.
+//! The order is that of the lesson: frames, codecs, messages, the handshake, one connection, the server, and the hard
+//! cases. Work through it from the top: each part stands on the one before. What goes over the wire is written out by
+//! hand here, so that no test checks our encoder with our own decoder alone.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod frames;
@@ -15,9 +15,9 @@ mod handshake;
 
 mod connection;
 
-mod hard_cases;
-
 mod server;
+
+mod hard_cases;
 
 mod hardening_wire;
 

@@ -1,8 +1,9 @@
 //! The end of a connection: whichever side ends it, each call learns how it ended.
 //!
-//! Write `InFlight::close`, `fail_all` and `is_open` in `src/client/in_flight.rs`, the last part of `run`, and the
-//! `Drop` of `Connection`, in `src/client/connection.rs`, and `Client::close`, `closed` and `is_available` in
-//! `src/client/mod.rs`.
+//! In `src/client/mod.rs`: `closed`. The rest is written: what ends the task, and what it tells the table. These tests
+//! show whether each call learns the right thing.
+//!
+//! Works then: whoever ends the connection, each call knows whether it may have run.
 //!
 //! Chapter: The wire
 

@@ -1,8 +1,9 @@
 //! A service is built: a name, a receiver, and a table of methods with their types.
 //!
-//! Write `Service::builder`, `name`, `methods` and `method`, `ServiceBuilder::method` and `build`, `add_method`,
-//! `check_name`, `Method::argument_type` and `reply_type` and `short_type_name` in `src/service/mod.rs`. What the
-//! function in the table does, inside of `ServiceBuilder::method`, may stay a `todo!`: that is the next stage.
+//! In `src/service/mod.rs`: `builder` and `method`, `add_method`, `check_name` and `short_type_name`. What the function
+//! in the table does, inside of `ServiceBuilder::method`, may stay a `todo!`: the next stage asks for it.
+//!
+//! Works then: a service is a table of methods, with the types of their arguments and replies.
 //!
 //! Chapter: Files of today > src/service/mod.rs; Reading order
 

@@ -1,7 +1,9 @@
 //! Messages: a header, and in some of them a body.
 //!
-//! Write `Message::body` and `queue`, the functions of `error_field` and `MessageReader`
-//! in `src/wire/message.rs`, and `RemoteError::new` and `truncate` in `src/error.rs`.
+//! In `src/wire/message.rs`: `body` and `queue`, which write a message; then `read`, which stands on the reader of
+//! frames.
+//!
+//! Works then: calls, replies and goaways go over a stream in either codec.
 //!
 //! Chapter: The wire > Messages
 

@@ -1,8 +1,9 @@
 //! The map: a name on the wire finds its method, while services come and go.
 //!
-//! Write `new`, `add`, `remove`, `get`, `services` and `call` of `ServiceMap` in `src/service/map.rs`, and in
-//! `src/service/mod.rs` what was left: `Method::call`, and the function inside of `ServiceBuilder::method`, which
-//! decodes, calls and encodes. A call ends with its guard, so `Running::drop` belongs here; what it counts may wait.
+//! In `src/service/map.rs`: `add` and `call`. In `src/service/mod.rs`: `Method::call` and `Running::drop`, and what was
+//! left of the function in the table, which decodes, calls and encodes.
+//!
+//! Works then: a name on the wire finds its method, and services come and go while the server runs.
 //!
 //! Chapter: The wire > service_method; Files of today > src/service/map.rs
 

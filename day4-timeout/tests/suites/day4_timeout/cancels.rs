@@ -1,9 +1,10 @@
 //! Cancels: a caller that gives up tells the server, and the handler stops.
 //!
-//! On the client's side write `give_up` and change `take_unsent` in `src/client/in_flight.rs`, and change
-//! `write_requests` in `src/client/connection.rs`. On the server's side write
-//! `src/server/handlers.rs`, and change `receive`, `has_room`, `start` and `finish` in `src/server/connection.rs`; of
-//! `src/server/liveness.rs` write what notes something, and let `over` wait without an end at first.
+//! The client sends its cancels already. On the server's side: `remove` in `src/server/handlers.rs`, `within` in
+//! `src/server/handler.rs`, and in `src/server/connection.rs` `refuse`, and change `run`, `receive` and `start`. Of
+//! `src/server/liveness.rs` write `first` and `over`, which end a connection; a first version may wait without an end.
+//!
+//! Works then: a caller that gives up stops its handler, on the other side of the wire.
 //!
 //! Chapter: The wire; What goes wrong without it
 

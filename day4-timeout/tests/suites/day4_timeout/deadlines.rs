@@ -1,7 +1,9 @@
 //! A limit: the future that it waits for is dropped when the time is over.
 //!
-//! Write `limit` in `src/deadline.rs`, `Options::connect_timeout` in `src/client/options.rs`, and
-//! `Client::handshake` and `negotiate`, which is yesterday's handshake, in `src/client/mod.rs`.
+//! In `src/client/mod.rs`: `negotiate`, which is yesterday's handshake. In `src/wire/frame.rs`: `flush_step`, and
+//! change `next` and `announced_len`.
+//!
+//! Works then: a handshake that is not answered ends at its limit.
 //!
 //! Chapter: Limits
 

@@ -1,7 +1,7 @@
 //! Hardening, shutdown: the grace period is kept, and only calls count.
 //!
-//! Write `accept_loop` in `src/server/accept.rs`, and what concerns the drain in `src/server/liveness.rs` and
-//! `src/server/connection.rs`; `Request::shutting_down` is in `src/server/handler.rs`.
+//! No new function. See `accept_loop` in `src/server/accept.rs`, and what concerns the drain in
+//! `src/server/liveness.rs` and `src/server/connection.rs`.
 //!
 //! Chapter: Limits
 

@@ -1,6 +1,6 @@
 //! Hardening, slow clients: a message that has begun and does not end, and a connection that is idle.
 //!
-//! Write `src/server/liveness.rs`; `run` in `src/server/connection.rs` tells it what happens.
+//! No new function. See `src/server/liveness.rs`, and what `run` in `src/server/connection.rs` tells it.
 //!
 //! Chapter: Limits
 

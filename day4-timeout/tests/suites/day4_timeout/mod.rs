@@ -1,7 +1,7 @@
 //! Day 4: every wait ends, and nothing is left behind.
 //!
-//! The order is that of the lesson: a limit, connecting, calls, giving up, the handler's limit, peers that stand
-//! still, how many connections there are, shutdown, and the proof that nothing is left.
+//! The order is that of the lesson: a limit, connecting, calls, giving up, the handler's limit, how many connections
+//! there are, peers that stand still, shutdown, and the proof that nothing is left.
 //!
 //! Most tests run on a paused clock, where a limit of seconds costs no time and is checked to the millisecond. A
 //! `Probe` tells when a handler starts and when its drop guard fires.
@@ -17,9 +17,9 @@ mod cancels;
 
 mod handlers;
 
-mod peers;
-
 mod connections;
+
+mod peers;
 
 mod shutdown;
 

@@ -1,6 +1,8 @@
 //! Codecs: a value becomes bytes, and the bytes become the value.
 //!
-//! Write `Codec` in `src/wire/codec.rs`: `encode`, `decode`, and `name` and `from_name`, by which peers agree on a codec.
+//! In `src/wire/codec.rs`: `encode`, then `decode`, and last `name`, by which peers agree on a codec.
+//!
+//! Works then: any value of serde goes through JSON and through bincode, and comes back.
 //!
 //! Chapter: The wire > In bincode
 

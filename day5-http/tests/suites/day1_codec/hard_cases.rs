@@ -1,12 +1,43 @@
 //! The hard cases of a connection: what costs one call, and what costs the connection.
 //!
-//! Complete `src/server/connection.rs`: the limit in `start`, a panic in `finish`, a reply that is too long in
-//! `reply`, and `close` with its goaway. `RemoteError::refusal` is in `src/error.rs`, `FrameWriter::shutdown`
-//! in `src/wire/frame.rs`.
+//! Nothing new is to be written, if the functions of the connection are complete: the limit on calls, a panic, a reply
+//! that is too long, and the goaway, all in `src/server/connection.rs`.
+//!
+//! Works then: all of day 1's core: a bad call costs one reply, and a broken rule one connection.
 //!
 //! Chapter: The wire > Messages; Limits; What goes wrong without it
 
 use super::*;
+
+/// The causes of a handler's error never reach the wire.
+///
+/// "cannot load user: connection to db=prod password=… refused" is for the log. The client gets the outermost
+/// text, which the handler chose for it.
+///
+/// Hint: `to_string()`. The alternate form `{:#}` and the form for debugging have the causes in them.
+#[test]
+fn the_causes_of_an_error_stay_on_the_server() {
+    run(async || {
+        let handler = async |request: Request| -> anyhow::Result<Reply> {
+            let refused = anyhow::anyhow!("db=prod password=secret1 refused");
+            match request.service_method() {
+                "Load.plain" => Err(refused.context("user=secret2").context("cannot load user")),
+                _ => {
+                    let remote = RemoteError::new(Code::UNAVAILABLE, "10.0.0.7 says secret3");
+                    Err(anyhow::Error::new(remote).context("cannot load user"))
+                }
+            }
+        };
+        let (mut peer, _served) = serve_in_memory(Server::new(handler));
+        peer.handshake_json().await;
+        for (seq, (method, code)) in (1..).zip([("Load.plain", "unknown"), ("Load.remote", "unavailable")]) {
+            peer.send(&call(method, seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!((reply.code(), reply.message()), (code, "cannot load user"), "{method}");
+            assert!(!reply.header.to_string().contains("secret"), "{method}: {}", reply.header);
+        }
+    });
+}
 
 /// A handler with replies that cannot be sent, and one that waits until it is released.
 fn replies_and_waits(release: Arc<Notify>) -> impl Handler {

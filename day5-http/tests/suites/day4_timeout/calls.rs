@@ -1,9 +1,10 @@
 //! Calls end in time, whether or not the server answers and the caller looks.
 //!
-//! Write `Client::with_timeout` in `src/client/mod.rs`, `Options::call_timeout` in `src/client/options.rs`, `later`,
-//! `deadline` and `Alarm` in `src/deadline.rs`, `expire`, `has_earlier`, `give_up` and `timed_out` in
-//! `src/client/in_flight.rs`, and `expire_calls` in `src/client/connection.rs`; `Silence::limit` there may just wait
-//! for `read` at first. Change `Client::start` and `InFlight::insert`.
+//! `set` and `ring` of the alarm, in `src/deadline.rs`. In `src/client/in_flight.rs`: `expire`, `give_up` and
+//! `take_unsent`, and change `insert`. In `src/client/connection.rs`: `expire_calls`, and change `run`, `take_replies`
+//! and `write_requests`.
+//!
+//! Works then: every call ends at its limit, whether or not the server answers or its caller looks.
 //!
 //! Chapter: Limits; What goes wrong without it
 

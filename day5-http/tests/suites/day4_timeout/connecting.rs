@@ -1,9 +1,10 @@
 //! Connecting: one limit for the TCP connection and the handshake, and the server's own for the handshake.
 //!
-//! Change `Client::connect` in `src/client/mod.rs`. On the server's side write `src/server/settings.rs`,
-//! `Server::handshake_timeout` in `src/server/mod.rs`, `refuse` in `src/wire/handshake.rs`, `discard` in
-//! `src/wire/frame.rs` and `linger` in `src/wire/linger.rs`. Change `serve` in `src/server/connection.rs`, as far as the
-//! handshake goes.
+//! Change `connect` in `src/client/mod.rs`. On the server's side change `serve` in `src/server/connection.rs`, as far
+//! as the handshake goes, and write what a peer gets that does not shake hands: `refuse` in `src/wire/handshake.rs`,
+//! `discard` in `src/wire/frame.rs`, and `linger` in `src/wire/linger.rs`.
+//!
+//! Works then: one limit for TCP and the handshake, and the server's own for the handshake.
 //!
 //! Chapter: Limits; What goes wrong without it
 

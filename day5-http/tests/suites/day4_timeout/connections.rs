@@ -1,7 +1,9 @@
 //! A server has a number of places for connections.
 //!
-//! Write `accept` and `accept_loop` in `src/server/accept.rs`; for now `signal` may be left alone, and nothing of the
-//! drain be there. Write `Server::max_connections` in `src/server/mod.rs`, and change `serve` there.
+//! In `src/server/accept.rs`: `accept`, `accept_loop` and `log_end`; a first version may leave the shutdown alone. In
+//! `src/server/mod.rs`: `serve_with_shutdown`.
+//!
+//! Works then: a server takes no more connections than it has places for, and the others wait in the system's queue.
 //!
 //! Chapter: Limits
 

@@ -1,7 +1,7 @@
 //! Hardening, the end: the last message arrives, and waiting for that has its limits.
 //!
-//! Write `src/wire/linger.rs` and `FrameReader::discard` in `src/wire/frame.rs`; `close` in `src/server/connection.rs`
-//! and `run` in `src/client/connection.rs` use them.
+//! No new function. See `src/wire/linger.rs`, and who uses it: `close` in `src/server/connection.rs`, and `run` in
+//! `src/client/connection.rs`.
 //!
 //! Chapter: Limits
 

@@ -1,6 +1,8 @@
 //! What holds on a TCP port holds on an HTTP port: the same limits, the same shutdown, the same errors.
 //!
-//! Complete `serve` and `run_http` in `src/http/door.rs`: what happens at a shutdown.
+//! Nothing to write: run it. What is red here is the shutdown, in `src/http/door.rs`.
+//!
+//! Works then: all of day 5's core: what holds on a TCP port holds on an HTTP port.
 //!
 //! Chapter: From HTTP to frames; Limits
 

@@ -1,8 +1,9 @@
 //! The server's half of HTTP: `CONNECT`, and then the wire of day 1.
 //!
-//! Write `serve_http`, `serve_http_with_shutdown`, `serve`, `run_http` and `respond` with its helpers in
-//! `src/http/door.rs`. `debug_page` is needed as well; the page itself is not asked for yet. In `src/server/mod.rs`,
-//! `new`, `serve_with_shutdown` and `serve_connection` are yesterday's, with what the new fields need.
+//! In `src/http/door.rs`: `serve_http_with_shutdown`, `serve` and `run_http`; then `respond`, with `answer`,
+//! `not_allowed` and `bad_request`. `debug_page` is needed as well; what is on the page is asked for later.
+//!
+//! Works then: one port speaks HTTP, and after a `CONNECT` the wire of day 1.
 //!
 //! Chapter: The wire; From HTTP to frames
 

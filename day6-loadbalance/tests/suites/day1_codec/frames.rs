@@ -1,8 +1,9 @@
 //! Frames: where one piece of data ends and the next begins.
 //!
-//! Write `FrameWriter` and `FrameReader` in `src/wire/frame.rs`. First `queue` and `flush`: the first test
-//! needs nothing else. Then `announced_len` and `next`, which find a frame in what has arrived, `fill`, which
-//! reads once, and `read`, which does both until there is a frame.
+//! In `src/wire/frame.rs`: first `queue` and `flush`, as the first test needs nothing else; then `next`, which finds a
+//! frame in what has arrived, `fill`, which reads once, and `read`, which does both until there is a frame.
+//!
+//! Works then: bytes that are written as frames arrive as the same frames, however the stream is cut.
 //!
 //! Chapter: The wire > Frames
 

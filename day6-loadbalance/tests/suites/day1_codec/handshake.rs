@@ -1,6 +1,8 @@
 //! The handshake: both sides agree on a codec, and say how much they take.
 //!
-//! Write `accept`, `read_hello` and `not_this_protocol` in `src/wire/handshake.rs`, and the defaults there. No server is needed yet: these tests call `accept` on a stream in memory.
+//! In `src/wire/handshake.rs`: `accept` with `read_hello`, and what a stranger reads, `not_this_protocol`. No server is needed yet: these tests call it on a stream in memory.
+//!
+//! Works then: a client and the server agree on a codec, and know how much the other takes.
 //!
 //! Chapter: The wire > Handshake
 

@@ -1,8 +1,9 @@
 //! Peers that leave, that say nothing, and that take nothing.
 //!
-//! Write `Server::write_timeout` in `src/server/mod.rs` and the rest of `src/server/liveness.rs`, and change
-//! `Connection::close` in `src/server/connection.rs`. On the client's side, write `Options::write_timeout` in
-//! `src/client/options.rs` and change `write_requests` in `src/client/connection.rs`.
+//! In `src/client/in_flight.rs`: `queue`. The server's side is what the connection's loop asks
+//! `src/server/liveness.rs`, and the client's the limit of each step of a write.
+//!
+//! Works then: a peer that leaves, that says nothing or that takes nothing keeps nothing alive.
 //!
 //! Chapter: Limits; What goes wrong without it
 

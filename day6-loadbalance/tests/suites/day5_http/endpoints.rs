@@ -1,6 +1,9 @@
 //! Endpoints as text: checked when they are parsed, and one text for one address.
 //!
-//! Write `Endpoint`, `Address` and `SocketPath` in `src/http/endpoint.rs`.
+//! In `src/http/endpoint.rs`: `parse` of `Address` and of `SocketPath`, with `ends_in_number`; then `from_str`, `from`
+//! and `is_unspecified`.
+//!
+//! Works then: `tcp@host:port`, `http@host:port` and `unix@/path` are parsed, and each address has one text.
 //!
 //! Chapter: Endpoints
 

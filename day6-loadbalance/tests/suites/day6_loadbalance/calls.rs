@@ -1,9 +1,10 @@
 //! Calls, and one shared connection for each server.
 //!
-//! Write `Pool::new`, `dial`, `connect`, `begin`, `less_loaded` and `open`, and `Attempt::run` in `src/balance/pool.rs`;
-//! `known` in `src/balance/discovery.rs`; `BalancedClient::new` and `configure` in `src/balance/mod.rs`; and
-//! `BalancedClient::call`, and `Failover::new`, `next` and `any_connected` in `src/balance/failover.rs`. No server rests before
-//! the stage hardening_calls: until then `rest` may be zero, and `Pool::dial_beside` may do nothing and be `false`.
+//! In `src/balance/failover.rs`: `next` and `attempt_deadline`. In `src/balance/pool.rs`: `connect`, `dial` and
+//! `begin`; `run` and `connected` of an attempt; `is_usable`, `less_loaded` and `follow_list`. And `call_on` in
+//! `src/balance/mod.rs`.
+//!
+//! Works then: calls go to many servers, over one shared connection to each.
 //!
 //! Chapter: One connection for each server
 
@@ -26,30 +27,6 @@ fn calls_take_turns_between_the_servers() {
         }
         assert!("abcabcabcabcabc".contains(&names), "{names}");
         assert!(sites.iter().all(|site| site.seen.calls() == 4));
-    });
-}
-
-/// With no server a call is an error, also after the last one has left.
-///
-/// A client that waits for a server instead may wait without end, and its caller does not know what for.
-///
-/// Hint: the discovery has said it already; its error is passed on.
-#[test]
-fn a_call_with_no_server_is_an_error() {
-    run(async || {
-        let site = Site::start("a").await;
-        let list = list_of([&site.endpoint]);
-        let left = client_of(&list, Options::default());
-        assert_eq!(name(&left).await, "a");
-        list.update([]);
-        for client in [round_robin([]), left] {
-            let call = try_call(&client).await;
-            assert!(
-                matches!(call, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
-                "a call with no server should be NoServers, but: {call:?}"
-            );
-        }
-        assert_eq!(site.seen.calls(), 1);
     });
 }
 

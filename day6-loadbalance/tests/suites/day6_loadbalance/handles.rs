@@ -1,7 +1,9 @@
 //! Handles: one client, with a mode, a time limit and metadata for each handle; calls that are started; contracts.
 //!
-//! Write `with_mode`, `with_timeout`, `with_metadata`, `Caller for BalancedClient`, `start` and `StartedCall` in
-//! `src/balance/mod.rs`.
+//! In `src/balance/mod.rs`: `with_metadata`; in `src/balance/start.rs`: `start`.
+//!
+//! Works then: all of day 6's core: one client, with a mode, a time limit and metadata for each handle, and contracts
+//! over it.
 //!
 //! Chapter: Handles
 

@@ -1,7 +1,9 @@
 //! Servers that hang delay no call to another.
 //!
-//! Write `Failover::attempt_deadline` in `src/balance/failover.rs`. `Pool::connect` in `src/balance/pool.rs` holds no lock
-//! while it dials.
+//! Nothing to write: run it. What is red here is the limit of one attempt, in `src/balance/failover.rs`, or a lock that
+//! is held while `src/balance/pool.rs` dials.
+//!
+//! Works then: a server that hangs delays no call to another.
 //!
 //! Chapter: A server that hangs; Limits > dialing one server of a call
 

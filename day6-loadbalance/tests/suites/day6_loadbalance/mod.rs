@@ -1,7 +1,8 @@
 //! Day 6: one name, many servers.
 //!
-//! The order is that of the lesson: choose one of many, know the list, share one connection for each server, have
-//! handles of different kinds, skip what hangs and what is down, follow the list as it changes, and call all servers at once.
+//! The order is that of the lesson: choose one of many, know the list, share one connection for each server,
+//! skip what hangs and what is down, follow the list as it changes, call all servers at once, and have handles of different
+//! kinds.
 
 // The stages, in the order of the work. Empty lines keep rustfmt from sorting them.
 mod select_modes;
@@ -12,8 +13,6 @@ mod list;
 
 mod calls;
 
-mod handles;
-
 mod hanging;
 
 mod failing_over;
@@ -21,6 +20,8 @@ mod failing_over;
 mod changing;
 
 mod broadcast;
+
+mod handles;
 
 mod hardening_choosing;
 

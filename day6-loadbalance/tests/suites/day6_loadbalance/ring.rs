@@ -1,6 +1,8 @@
 //! Keys on a ring: the same key, the same server.
 //!
-//! Write `Ring::new`, `Ring::owners` and `hash` in `src/balance/ring.rs`.
+//! In `src/balance/ring.rs`: `Ring::new`, `owners` and `hash`.
+//!
+//! Works then: a key has the same server in every client, and keeps it when others come and go.
 //!
 //! Chapter: The ring; The wire
 

@@ -1,47 +1,15 @@
 //! Calls in flight: a client, its calls, and who waits for which reply.
 //!
-//! Write `Options` in `src/client/options.rs` and `Client::handshake` in `src/client/mod.rs`, then `Client::start`
-//! with `encode_call` in `src/wire/message.rs`, then the table in `src/client/in_flight.rs`: `next_seq`, `insert`,
-//! `len` and `remove`, and the `Drop` of `PendingCall`. The task that moves the bytes comes in the next stage: nothing
-//! is sent here.
+//! In `src/client/mod.rs`: `start`, with `encode_call` in `src/wire/message.rs`. Then the table in
+//! `src/client/in_flight.rs`: `insert` and `remove`, and the `drop` of a call. Then the task that moves the bytes, in
+//! `src/client/connection.rs`: `run`, `write_requests` with `take_requests` of the table, and `read_replies` and
+//! `take_replies` with its `complete`. What these three tests see is the table; the next stage tests what is sent.
+//!
+//! Works then: calls are in flight, each with a number and an owner, and leave the table exactly once.
 //!
 //! Chapter: The wire
 
 use super::*;
-
-/// A client offers what its options say, and connecting leaves the options as they were.
-///
-/// GeeRPC's constructors write into the options of their caller, so that the second connection is offered
-/// something else than the first.
-///
-/// Hint: `Options::hello` is what is sent, and `handshake` takes `&Options`.
-#[test]
-fn a_client_offers_its_options_and_leaves_them_as_they_were() {
-    run(async || {
-        let all = Options::default();
-        let some = Options::default().codecs([Codec::Json, Codec::Bincode]).max_body_len(1000);
-        let cases = [
-            (all, ["application/bincode", "application/json"], DEFAULT_MAX_BODY_LEN),
-            (some, ["application/json", "application/bincode"], 1000),
-        ];
-        for (options, codecs, max_body_len) in cases {
-            let before = options.clone();
-            for codec in Codec::ALL {
-                let (io, other_end) = duplex(1 << 16);
-                let mut peer = Peer { io: other_end };
-                let both = async {
-                    tokio::join!(Client::handshake(io, &options), peer.accept_handshake(codec.name()))
-                };
-                let (client, hello) = within("both sides of the handshake", both).await;
-                assert_eq!(client.unwrap().codec(), codec, "the server may choose any codec of the list");
-                assert_eq!(hello["magic_number"], 3_927_900, "for {options:?}");
-                assert_eq!(hello["codecs"], json!(codecs), "for {options:?}");
-                assert_eq!(hello["max_body_len"], json!(max_body_len), "for {options:?}");
-                assert_eq!(options, before, "connecting has changed the options");
-            }
-        }
-    });
-}
 
 /// An argument that cannot be encoded fails its call with `Error::Encode`, and the call is not in flight.
 ///

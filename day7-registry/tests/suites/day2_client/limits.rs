@@ -1,7 +1,8 @@
 //! Limits: how many calls, and how long a body, each side's word being kept.
 //!
-//! Write what is left of `Options` in `src/client/options.rs`, and the places of the table in
-//! `src/client/in_flight.rs`: who takes one, and when it is given back.
+//! Nothing to write: run it. The table has a number of places, and each side keeps to what the other announced.
+//!
+//! Works then: a call over the limit waits for a place, and a body that is too long fails its own call.
 //!
 //! Chapter: Limits
 

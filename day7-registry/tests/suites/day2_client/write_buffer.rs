@@ -1,8 +1,10 @@
 //! The write buffer: what waits to be written, and leaves in one write.
 //!
-//! Write `WriteBuf`, `encode_frame` and `frame_len` in `src/wire/write_buf.rs`. `FrameWriter` of day 1 keeps what
-//! is queued in it. First `put_frame`, `put`, `len`, `write_to` and `advance`; then `chunk` and `chunks_vectored`
-//! for what is not in one piece; then `put_frame_with` and `encode_frame`, into which messages are encoded.
+//! In `src/wire/write_buf.rs`: first `put_frame`, `put`, `write_to` and `advance`; then `chunks_vectored`, for what is
+//! not in one piece; then `encode_frame`, into which messages are encoded. `FrameWriter` of day 1 keeps what is queued
+//! in it already.
+//!
+//! Works then: many small messages leave in one write, and a large one without a copy.
 //!
 //! Chapter: The wire
 

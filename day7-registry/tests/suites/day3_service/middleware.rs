@@ -1,7 +1,9 @@
 //! Middleware: a handler around a handler.
 //!
-//! There is nothing to write in the library: the map is a `Handler`, and so are closures and an `Arc` of a
-//! handler. Read the tests, then write one of your own in `src/main.rs`.
+//! Nothing to write: run it. The map is a `Handler`, and so are closures and an `Arc` of a handler. Read the tests,
+//! then write a middleware of your own in `src/main.rs`.
+//!
+//! Works then: all of day 3's core: `cargo run` asks for a token before any method is called.
 //!
 //! Chapter: Middleware
 

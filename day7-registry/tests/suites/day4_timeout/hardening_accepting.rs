@@ -1,6 +1,6 @@
 //! Hardening, accepting: what goes wrong before there is a connection, and how many there are.
 //!
-//! Write `accept_loop` and `accept` in `src/server/accept.rs`, `set_up` in `src/wire/tcp.rs`.
+//! No new function. See `src/server/accept.rs`.
 //!
 //! Chapter: Limits
 

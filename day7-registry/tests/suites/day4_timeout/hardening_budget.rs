@@ -1,7 +1,7 @@
 //! Hardening, the budget of bytes: large bodies wait for room before they are read.
 //!
-//! Write `src/server/budget.rs`; `run` and `refuse_body` in `src/server/connection.rs` ask it. Throwing a body away
-//! is `FrameReader::skip` in `src/wire/frame.rs`.
+//! Write `Budget::new` in `src/server/budget.rs`, and `refuse_body` in `src/server/connection.rs`, which throws a body
+//! away.
 //!
 //! Chapter: Limits
 

@@ -1,7 +1,7 @@
 //! Hardening, places: whatever still works for a connection counts, also when its caller has gone.
 //!
-//! Write `start` and `has_room` in `src/server/connection.rs`, and `src/server/handlers.rs`. A `Request` that is
-//! alive holds a place: `src/server/handler.rs`.
+//! No new function. See `start` and `has_room` in `src/server/connection.rs`, and `src/server/handlers.rs`. A `Request`
+//! that is alive holds a place: `src/server/handler.rs`.
 //!
 //! Chapter: Limits
 

@@ -1,7 +1,7 @@
 //! Hardening, a silent server: the client asks whether it is still there, and gives it up if it does not answer.
 //!
-//! Write `Silence` in `src/client/connection.rs`; ping and pong are messages in `src/wire/message.rs`, answered by
-//! `receive` in `src/server/connection.rs` and `take_replies` in `src/client/connection.rs`.
+//! Write `Silence::limit` in `src/client/connection.rs`. Ping and pong are messages in `src/wire/message.rs`, answered
+//! by `receive` in `src/server/connection.rs` and `take_replies` in `src/client/connection.rs`.
 //!
 //! Chapter: Limits
 

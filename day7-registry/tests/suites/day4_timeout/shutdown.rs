@@ -1,9 +1,9 @@
 //! Shutdown: goaway, drain, grace.
 //!
-//! Write `serve_with_shutdown` and `grace_period` in `src/server/mod.rs`, `Request::shutting_down` in
-//! `src/server/handler.rs`, `drain` in `src/server/accept.rs`, and `Connection::drain` in `src/server/connection.rs`.
-//! Change `accept_loop` in `src/server/accept.rs`, and `serve`, `run`, `start` and `close` in
-//! `src/server/connection.rs`.
+//! In `src/server/accept.rs`: `drain`. What is red besides is the part of a shutdown in the loops of the server and of
+//! a connection.
+//!
+//! Works then: a server that shuts down says so, lets calls in flight finish, and keeps its grace period.
 //!
 //! Chapter: The wire; Limits; What goes wrong without it
 

@@ -1,8 +1,9 @@
 //! The client's half of HTTP: a `CONNECT`, and which answers to it are a success.
 //!
-//! Write `connect_http`, `handshake_http`, `connect`, `read_refusal` and `from_hyper` in `src/http/connect.rs`, and
-//! `connect` in `src/wire/tcp.rs`, which may begin as `TcpStream::connect` and `set_up`; `Client::connect` in
-//! `src/client/mod.rs` calls it.
+//! In `src/wire/tcp.rs`: `connect`, which may begin with one address. In `src/http/connect.rs`: `connect_http` and
+//! `handshake_http`, `connect`, and for other answers `read_refusal` and `from_hyper`.
+//!
+//! Works then: a client calls through an HTTP port.
 //!
 //! Chapter: From HTTP to frames; The wire
 

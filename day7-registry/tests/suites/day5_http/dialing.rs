@@ -1,7 +1,9 @@
 //! Dialing: from an endpoint to a client, whatever it takes.
 //!
-//! Write `Client::dial`, `open_tcp`, `resolve` and `look_up` in `src/http/dial.rs`, complete `connect` in
-//! `src/wire/tcp.rs`, and write the listener for Unix sockets in `src/server/listener.rs`.
+//! In `src/http/dial.rs`: `dial`, `resolve` and `look_up`. Change `serve_with_shutdown` in `src/server/mod.rs`. What is
+//! red besides is that all addresses of a name are tried, in `src/wire/tcp.rs`.
+//!
+//! Works then: from the text of an endpoint to a client, whichever protocol it names.
 //!
 //! Chapter: Endpoints; Names and addresses
 

@@ -1,6 +1,8 @@
 //! The debug page.
 //!
-//! Write `page` in `src/http/debug.rs`, and the count of connections in `src/server/mod.rs` and `src/http/door.rs`.
+//! In `src/http/debug.rs`: `page`.
+//!
+//! Works then: a browser shows the services, their methods and what they count.
 //!
 //! Chapter: The page
 

@@ -1,6 +1,8 @@
 //! Broadcast: one call to every server.
 //!
-//! Write `broadcast`, `broadcast_all` and `call_one` in `src/balance/broadcast.rs`.
+//! In `src/balance/broadcast.rs`: `call_each` with `broadcast`, then `broadcast_all`.
+//!
+//! Works then: one call goes to every server, and ends with the first failure or with all results.
 //!
 //! Chapter: Broadcast; Limits > calls of a broadcast that begin together
 

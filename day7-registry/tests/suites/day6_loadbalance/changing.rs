@@ -1,6 +1,8 @@
 //! Servers come and go, and their connections with them.
 //!
-//! Write `follow_list` and `removed` in `src/balance/pool.rs`.
+//! Nothing to write: run it. What is red here is the task that follows the list, in `src/balance/pool.rs`.
+//!
+//! Works then: servers come and go while calls are made, and their connections with them.
 //!
 //! Chapter: Servers come and go
 
@@ -67,5 +69,29 @@ fn a_dropped_client_leaves_nothing_behind() {
             eventually("all tasks end", || alive_tasks() == before).await;
             hung.seen.handshakes.forget_permits(usize::MAX);
         }
+    });
+}
+
+/// With no server a call is an error, also after the last one has left.
+///
+/// A client that waits for a server instead may wait without end, and its caller does not know what for.
+///
+/// Hint: the discovery has said it already; its error is passed on.
+#[test]
+fn a_call_with_no_server_is_an_error() {
+    run(async || {
+        let site = Site::start("a").await;
+        let list = list_of([&site.endpoint]);
+        let left = client_of(&list, Options::default());
+        assert_eq!(name(&left).await, "a");
+        list.update([]);
+        for client in [round_robin([]), left] {
+            let call = try_call(&client).await;
+            assert!(
+                matches!(call, Err(BalanceError::Discovery(DiscoveryError::NoServers))),
+                "a call with no server should be NoServers, but: {call:?}"
+            );
+        }
+        assert_eq!(site.seen.calls(), 1);
     });
 }

@@ -1,6 +1,9 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Complete `BalancedClient::call` in `src/balance/failover.rs`, and write `Entry::is_usable` in `src/balance/pool.rs`.
+//! Nothing to write: run it. What is red here is the order of the candidates in `src/balance/failover.rs`, or which
+//! errors `src/balance/mod.rs` takes elsewhere.
+//!
+//! Works then: what surely has not run goes to the next server, and nothing else does.
 //!
 //! Chapter: May it have run?
 

@@ -1,7 +1,7 @@
 //! Hardening: everything hangs, a server that returns, connections that break, and a list that never comes.
 //!
-//! Write `Entry::is_left_alone`, `rest` and `Pool::dial_beside` in `src/balance/pool.rs`. For the rest see
-//! `src/balance/failover.rs` and `src/balance/pool.rs`.
+//! Write `Entry::is_left_alone` in `src/balance/pool.rs`, and `may_have_run` in `src/balance/error.rs`. For the rest
+//! see `src/balance/failover.rs` and `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Limits; What goes wrong without it
 

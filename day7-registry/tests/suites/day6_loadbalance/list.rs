@@ -1,6 +1,9 @@
 //! The list of servers, and who watches it.
 //!
-//! Complete `MultiServersDiscovery` in `src/balance/multi_servers.rs`: `update`, `fail`, `get_all` and `servers`.
+//! In `src/balance/multi_servers.rs`: `fail`. Then the beginning of a call, which needs no server yet: `call` in
+//! `src/balance/mod.rs`, `Failover::new` in `src/balance/failover.rs`, and `known` in `src/balance/list.rs`.
+//!
+//! Works then: a call waits for the list of servers, and learns why there is none.
 //!
 //! Chapter: Knowing the servers
 
@@ -63,5 +66,28 @@ fn an_update_that_changes_nothing_keeps_the_list() {
         let seen = watch.borrow_and_update().clone();
         assert!(seen.error.is_none(), "the attempt was good, but {:?} is still there", seen.error);
         assert!(!Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a new weight makes a new list");
+    });
+}
+
+/// A call that finds no list waits. If the attempt to get one fails, the call fails at once, and says why.
+///
+/// A program starts before its discovery has an answer. A call that fails then would fail at every start; one
+/// that waits on after the failure would only use up its time.
+///
+/// Hint: the watch says how often the discovery has tried. Wait for a list, or for the end of the next attempt.
+#[test]
+fn a_call_waits_until_no_list_can_be_had() {
+    run(async || {
+        let list = Arc::new(MultiServersDiscovery::unknown());
+        let client = client_of(&list, Options::default());
+        let mut call = pin!(try_call(&client));
+        assert!(waits(call.as_mut()).await, "the list is not known yet");
+        list.fail("no answer");
+        match call.await {
+            Err(BalanceError::Discovery(DiscoveryError::Unavailable(source))) => {
+                assert_eq!(source.to_string(), "no answer");
+            }
+            other => panic!("without a list a call should be Unavailable, but: {other:?}"),
+        }
     });
 }

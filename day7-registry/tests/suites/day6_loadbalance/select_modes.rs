@@ -1,8 +1,10 @@
 //! Select modes: random, in turns, and by weight.
 //!
-//! Write `SelectMode::from_str`, `List::new`, `Selector::turns`, `Turns::choose`, `choose_by_weight` and `follow`, and
-//! `Candidates::next` in `src/balance/select.rs`. The tests choose through `MultiServersDiscovery`: write `with_weights`,
-//! `unknown`, `update` and `get` in `src/balance/multi_servers.rs`.
+//! In `src/balance/select.rs`: `from_str`; then `Candidates::next` and `Turns::choose`. The tests choose through a list
+//! that is given by hand: `update` in `src/balance/multi_servers.rs`, and `get` in `src/balance/list.rs`. Last come the
+//! weights, `ByWeight::choose` and `follow`.
+//!
+//! Works then: one of many is chosen: by chance, in turns, and by weight.
 //!
 //! Chapter: Choosing one of many
 

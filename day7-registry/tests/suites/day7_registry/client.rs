@@ -1,7 +1,9 @@
 //! The registry's client.
 //!
-//! Write `RegistryUrl` in `src/registry/url.rs`, and `HttpRegistry` in `src/registry/client.rs`: `exchange` first, then
-//! `register`, `deregister` and `servers`.
+//! In `src/registry/url.rs`: `parse_url`. In `src/registry/client.rs`: `exchange` first, then `register`, `deregister`
+//! and `servers`.
+//!
+//! Works then: a program registers itself and reads the list, over HTTP, with a limit on each request.
 //!
 //! Chapter: The wire; Files of today > src/registry/client.rs
 

@@ -1,7 +1,8 @@
 //! Discovery: a list that is refreshed beside the calls.
 //!
-//! Write `RegistryDiscovery` and `Refresher` in `src/registry/discovery.rs`: `start_with`, `run` and `finish`, then
-//! `refresh` and `update`.
+//! In `src/registry/discovery.rs`: `start_with`, and of its task `run`, `finish` and `update`.
+//!
+//! Works then: a balanced client follows the registry, and no call waits for a refresh.
 //!
 //! Chapter: Discovery beside the calls; When is a short list believed?; Limits > time between two refreshes
 

@@ -1,6 +1,6 @@
 //! Hardening: a registry that breaks off, stalls, or lists what it should not, and an instance that comes back.
 //!
-//! No new function. The limits are in `exchange` and `servers` in `src/registry/client.rs`, and `is_local` there.
+//! Write `is_local` in `src/registry/client.rs`. The limits are in `exchange` and `servers` there.
 //!
 //! Chapter: Limits; What goes wrong without it
 

@@ -1,6 +1,7 @@
 //! Hardening: a full registry, a long list, clients that are silent, slow or do not read, and pages in a browser.
 //!
-//! No new function. See `src/registry/leases.rs` and `src/registry/request.rs`; the limits are in `src/registry/mod.rs`.
+//! Write `check_origin` and `is_own` in `src/registry/request.rs`. For the rest see `src/registry/leases.rs`; the
+//! limits are in `src/registry/mod.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it
 

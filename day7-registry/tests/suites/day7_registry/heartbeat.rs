@@ -1,6 +1,9 @@
 //! The heartbeat keeps a lease until it is dropped.
 //!
-//! Write `Backoff` in `src/registry/backoff.rs`, and `Heartbeat` and `Task` in `src/registry/heartbeat.rs`.
+//! In `src/registry/heartbeat.rs`: `Heartbeat::start`, and of its task `attempt` and `run`; then `next` in
+//! `src/registry/backoff.rs`, and `shutdown`.
+//!
+//! Works then: a lease is kept until its owner is dropped, and ends with it.
 //!
 //! Chapter: Heartbeat; Limits > time between two heartbeats
 

@@ -1,11 +1,33 @@
 //! Weights, names, and who it is that registers.
 //!
-//! Write the rest of `src/registry/request.rs`, and of `register` and `deregister` in `src/registry/leases.rs`: `admits`
-//! and `retire`.
+//! In `src/registry/leases.rs`: `Leases::deregister`, with `retire`, and `replaced`.
+//!
+//! Works then: a server leaves at once, and what an old instance still sends changes nothing.
 //!
 //! Chapter: Who is it? Instances; The wire; Files of today > src/registry/leases.rs
 
 use super::*;
+
+/// `DELETE` takes a server off the list at once, and is no error if it is not there.
+///
+/// GeeRPC has no way to deregister. Each deployment then means failing calls until the lease ends.
+///
+/// Hint: 204 either way. What the sender wants is true in both cases.
+#[test]
+fn deregistering_takes_effect_at_once() {
+    run(async || {
+        let registry = RegistryServer::new();
+        let running = RunningRegistry::start(&registry).await;
+        running.exchange(&post("tcp@a:1")).await;
+        running.exchange(&post("tcp@b:1")).await;
+        let delete = request("DELETE", REGISTRY_PATH, &["X-Rrpc-Server: tcp@a:1"]);
+        for time in ["first", "second"] {
+            let answer = running.exchange(&delete).await;
+            assert_eq!((answer.status(), &*answer.body), (204, ""), "the {time} time");
+            assert_eq!(texts(&registry.servers()), ["tcp@b:1"]);
+        }
+    });
+}
 
 /// A weight is listed with its server, and without one it is 1. A registration with another weight changes it. What
 /// is no weight is 400, with what is accepted.

@@ -1,9 +1,10 @@
 //! The registry as a server of HTTP: which paths and methods there are.
 //!
-//! Write `RegistryServer` in `src/registry/server.rs` as far as `respond`, with `check_origin` and `name` in
-//! `src/registry/request.rs`.
+//! In `src/registry/server.rs`: `serve_with_shutdown`, `serve_one` and `respond`, with `note_request` in
+//! `src/registry/leases.rs`, and `name` in `src/registry/request.rs`. A name may wait for the stage of instances:
+//! without one it is none.
 //!
-//! A name may wait for the stage of instances: without one it is none.
+//! Works then: an HTTP server that knows its paths and its methods.
 //!
 //! Chapter: The wire
 

@@ -1,9 +1,10 @@
 //! A server registers.
 //!
-//! Write the rest of `src/registry/request.rs`, `Leases::register` in `src/registry/leases.rs` with what it asks of an entry, and
-//! `register` in `src/registry/server.rs`.
+//! In `src/registry/request.rs`: `server`, `weight` and `instance_id`, of which the last two may wait for the stage of
+//! instances. In `src/registry/leases.rs`: `Leases::register`, with `make_room`, `admits` and `alive`. In
+//! `src/registry/server.rs`: `register`, and as much of `deregister` as reads its request.
 //!
-//! A weight and an id of the instance may wait for the stage of instances: without them they are 1 and none.
+//! Works then: a server registers, and learns for how long.
 //!
 //! Chapter: The wire; Files of today > src/registry/request.rs
 

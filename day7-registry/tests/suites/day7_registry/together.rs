@@ -1,6 +1,8 @@
 //! All of it together.
 //!
-//! No new function. A registry, its servers and a balanced client in one process.
+//! Nothing to write: run it. A registry, its servers and a balanced client in one process.
+//!
+//! Works then: all of day 7's core: `cargo run` tells the whole story.
 //!
 //! Chapter: Run it
 

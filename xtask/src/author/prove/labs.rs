@@ -72,7 +72,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], wanted: Wanted, report: 
         case.alone |= built.broken.iter().any(|(day, _)| day.number == case.day.number);
     }
     let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
-    without(&built.programs, &marked, report)?;
+    without(root, &built.programs, &marked, report)?;
     for (day, ..) in &marked {
         let Some(walls) = report.rows.get(&day.number).and_then(|row| row.walls.as_ref()) else {
             report.wrong.push(format!(
@@ -190,6 +190,7 @@ fn rounds(cases: Vec<Case<'_>>) -> Vec<Vec<Case<'_>>> {
 
 /// Without a lab, all tests of the days' own suites pass; and they tell which functions each step needs.
 fn without(
+    root: &Path,
     programs: &[Program],
     days: &[(&'static Day, Tree, Vec<String>)],
     report: &mut Report,
@@ -210,7 +211,7 @@ fn without(
         }
         count += names.len();
         let outcomes: Vec<_> = names.into_iter().zip(outcomes).collect();
-        let walls = steps::walls(day, tree, functions, &outcomes)?;
+        let walls = steps::walls(day, tree, functions, &stages::given(root, day)?, &outcomes)?;
         report.rows.entry(day.number).or_default().walls = Some(walls);
     }
     report.phases.push((format!("tests without a lab: {count}"), start.elapsed()));

@@ -13,11 +13,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::course::Day;
 use crate::course::runner::Outcome;
-use crate::course::stages::Stage;
+use crate::course::stages::{Given, Stage};
 use crate::course::tree::{self, Tree};
 use crate::course::{functions, suites};
 use crate::learner::exercise;
@@ -95,19 +95,33 @@ pub(crate) fn add_marks(tree: &mut Tree, functions: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What these runs of the day's own tests tell.
+/// What these runs of the day's own tests tell, where these functions are `given`.
 ///
 /// # Errors
 ///
-/// The suite cannot be read.
+/// The suite cannot be read, or what is given is not there.
 pub(crate) fn walls(
     day: &Day,
     tree: &Tree,
     functions: &[String],
+    given: &[Given],
     outcomes: &[(String, Outcome)],
 ) -> Result<Walls> {
     let suite = suites::read(tree, &day.ident())?;
-    let mut left = functions.to_vec();
+    let is_given = |name: &&String| given.iter().any(|given| given.functions.contains(name));
+    if let Some(name) = given.iter().flat_map(|given| &given.functions).find(|name| !functions.contains(name))
+    {
+        bail!("{}: {name} is given anyway, or not there: take it out of xtask/stages.toml", day.name);
+    }
+    if let Some(name) = given
+        .iter()
+        .filter_map(|given| given.stage.as_ref())
+        .find(|name| suite.stages.iter().all(|stage| stage.name() != name.as_str()))
+    {
+        bail!("{}: xtask/stages.toml gives functions until stage {name}, which is not there", day.name);
+    }
+    let mut left: Vec<String> = functions.iter().filter(|name| !is_given(name)).cloned().collect();
+    let count = left.len();
     let mut steps = Vec::new();
     for test in &suite.tests {
         let output = outcomes.iter().find(|(path, _)| *path == test.path).map(|(_, outcome)| &outcome.output);
@@ -120,10 +134,12 @@ pub(crate) fn walls(
     }
     let stages = suite.stages.iter().enumerate().map(|(index, stage)| {
         let of_stage = || suite.tests.iter().zip(&steps).filter(move |(test, _)| test.stage == index);
-        let functions = of_stage().flat_map(|(_, (_, new))| new.clone()).collect();
+        let until_now = given.iter().filter(|given| given.stage.as_deref() == Some(stage.name()));
+        let functions = of_stage().flat_map(|(_, (_, new))| new.clone());
+        let functions = functions.chain(until_now.flat_map(|given| given.functions.clone())).collect();
         Stage::new(day.number, stage.name(), functions, of_stage().count())
     });
-    Ok(Walls { functions: functions.len(), stages: stages.collect(), steps, unreached: left })
+    Ok(Walls { functions: count, stages: stages.collect(), steps, unreached: left })
 }
 
 impl Walls {
