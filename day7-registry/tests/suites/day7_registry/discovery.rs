@@ -1,7 +1,6 @@
 //! Discovery: a list that is refreshed beside the calls.
 //!
-//! Write `RegistryDiscovery` and `Refresher` in `src/registry/discovery.rs`: `start_with`, `run` and `finish`, then
-//! `refresh` and `update`.
+//! Write `RegistryDiscovery` in `src/registry/discovery.rs`: `start_with` and its task `run`, then `refresh` and `update`.
 //!
 //! Chapter: Discovery beside the calls; When is a short list believed?; Limits > time between two refreshes
 

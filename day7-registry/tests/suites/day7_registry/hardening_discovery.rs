@@ -139,6 +139,37 @@ fn calls_without_a_list_do_not_go_round_the_back_off() {
     });
 }
 
+/// A call whose servers are down fails at once while the discovery rests after a failed attempt: no newer list can come in
+/// its time.
+///
+/// Servers and registry are down together if the network is. A call that waits for the next attempt waits for nothing.
+///
+/// Hint: `refresh` says whether an attempt is on its way, and a back-off is none.
+#[test]
+fn a_call_does_not_wait_for_the_end_of_a_back_off() {
+    run_paused(async || {
+        let list = ServerList::new(vec![instance("tcp@dead:1")], Duration::from_secs(3600));
+        let requests = AtomicU32::new(0);
+        let discovery = Arc::new(RegistryDiscovery::start(Fake(move || {
+            match requests.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(list.clone()),
+                _ => Err(RegistryError::Unreachable(Arc::new(std::fmt::Error))),
+            }
+        })));
+        let client = client_over(Arc::clone(&discovery)).with_connector(|_, _| {
+            Box::pin(async { Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()) })
+        });
+        // The pause after so many failures is 2.5 s at least.
+        let mut servers = discovery.servers();
+        let failed = servers.wait_for(|servers| servers.attempts == 9);
+        let failed = tokio::time::timeout(Duration::from_secs(3600), failed).await;
+        drop(failed.expect("the eighth failure in a row, within an hour").unwrap());
+        let begin = Instant::now();
+        sum(&client).await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_millis(500), "it failed after {:?}", begin.elapsed());
+    });
+}
+
 /// A list to begin with is used at once, before the registry has answered.
 ///
 /// A program that knows some servers, from its last run or its configuration, can start while the registry is

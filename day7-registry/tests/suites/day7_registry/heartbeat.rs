@@ -1,6 +1,6 @@
 //! The heartbeat keeps a lease until it is dropped.
 //!
-//! Write `Backoff` in `src/registry/backoff.rs`, and `Heartbeat` and `Task` in `src/registry/heartbeat.rs`.
+//! Write `Backoff` in `src/registry/backoff.rs`, and `Heartbeat` and its task `run` in `src/registry/heartbeat.rs`.
 //!
 //! Chapter: Heartbeat; Limits > time between two heartbeats
 

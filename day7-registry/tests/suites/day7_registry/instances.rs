@@ -1,7 +1,7 @@
 //! Weights, names, and who it is that registers.
 //!
-//! Write the rest of `src/registry/request.rs`, and of `register` and `deregister` in `src/registry/leases.rs`: `admits`
-//! and `retire`.
+//! Write the rest of `server` in `src/registry/request.rs`, and of `register` and `deregister` in `src/registry/leases.rs`:
+//! `admits` and `retire`.
 //!
 //! Chapter: Who is it? Instances; The wire; Files of today > src/registry/leases.rs
 

@@ -1,6 +1,6 @@
 //! The list, and how a server leaves it.
 //!
-//! Write the rest of the table in `src/registry/leases.rs`, and `list` and `deregister` in `src/registry/server.rs`.
+//! Write the rest of the table in `src/registry/leases.rs`.
 //!
 //! Chapter: Leases; The wire; Files of today > src/registry/leases.rs
 

@@ -1,7 +1,6 @@
 //! A server registers.
 //!
-//! Write the rest of `src/registry/request.rs`, `Leases::register` in `src/registry/leases.rs` with what it asks of an entry, and
-//! `register` in `src/registry/server.rs`.
+//! Write the rest of `src/registry/request.rs`, and `register` in `src/registry/leases.rs` with what it asks of an entry.
 //!
 //! A weight and an id of the instance may wait for the stage of instances: without them they are 1 and none.
 //!
