@@ -69,31 +69,51 @@ fn a_registry_that_never_returns_is_given_up() {
 #[test]
 fn calls_without_a_list_do_not_lock_each_other_out() {
     run_threads(async || {
-        let socket = TcpSocket::new_v4().unwrap(); // it keeps the port for us, and does not listen
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let nowhere = socket.local_addr().unwrap();
-        // The task runs on a clock that jumps over each pause. So it writes as soon as the callers have read.
+        // The tasks run on a clock that jumps over each pause, with a registry that answers at once: they write all the time.
         let paused = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let discovery = {
+        let fails = || Err(RegistryError::Unreachable(Arc::new(std::fmt::Error)));
+        let (discovery, heartbeat) = {
             let _inside = paused.enter();
-            RegistryDiscovery::start(client_of(nowhere))
+            let heartbeat = Heartbeat::start(Fake(fails), endpoint("tcp@a:1"));
+            (Arc::new(RegistryDiscovery::start(Fake(fails))), Arc::new(heartbeat))
         };
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || paused.block_on(stopped));
         let begin = Instant::now();
-        let client = client_over(discovery);
-        let call = |_| {
+        let is_over = move || begin.elapsed() > Duration::from_secs(2);
+        let client = client_over(Arc::clone(&discovery));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..32 {
             let client = client.clone();
-            tokio::spawn(async move {
-                while begin.elapsed() < Duration::from_secs(2) {
+            callers.spawn(async move {
+                while !is_over() {
                     registry_error(sum(&client).await);
                 }
-            })
-        };
-        let callers: Vec<_> = (0..32).map(call).collect();
-        for caller in callers {
-            within("the end of every caller: do they hold a lock?", caller).await.unwrap();
+            });
         }
+        // These look at all that can be seen, with no pause.
+        let (looking, mut looked) = mpsc::channel::<()>(1);
+        for _ in 0..2 {
+            let (discovery, heartbeat, looking) =
+                (Arc::clone(&discovery), Arc::clone(&heartbeat), looking.clone());
+            std::thread::spawn(move || {
+                let _looking = looking;
+                while !is_over() {
+                    discovery.refresh();
+                    assert!(discovery.servers().borrow().list.is_none());
+                    heartbeat.last_error();
+                    heartbeat.is_registered();
+                }
+            });
+        }
+        drop(looking);
+        while let Some(ended) =
+            within("the end of every caller: do they hold a lock?", callers.join_next()).await
+        {
+            ended.unwrap();
+        }
+        let ended = within("the end of those that look: do they hold a lock?", looked.recv()).await;
+        assert!(ended.is_none());
         drop(stop);
     });
 }
