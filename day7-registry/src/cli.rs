@@ -101,7 +101,7 @@ impl ServerArgs {
             }
         };
         let services = arith()?;
-        services.add(services.listing()?)?;
+        services.add(services.listing())?;
         let server = Server::new(services.clone()).debug_page(services);
         if self.http {
             server.serve_http_with_shutdown(listener, stopped).await?;

@@ -68,8 +68,8 @@ pub use server::{
     DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_REQUEST_BYTES, LARGE_BODY_LEN, MAX_QUEUED_BYTES, Server,
 };
 pub use service::contract::Caller;
-pub use service::listing::{LIST_METHOD, MethodInfo, ServiceInfo};
 pub use service::map::ServiceMap;
+pub use service::map::listing::{LIST_METHOD, MethodInfo, ServiceInfo};
 pub use service::{Method, Service, ServiceBuilder, ServiceError};
 pub use wire::codec::Codec;
 pub use wire::frame::{FrameReader, FrameWriter};

@@ -21,7 +21,8 @@ use crate::gateway::{Gateway, Member, base64, from_base64, number};
 
 /// A registry that an etcd cluster keeps: register servers of one service in it, and list them.
 ///
-/// Clones share what was registered.
+/// Clones share what was registered. That is one server: after another instance was registered, the entry of the first one
+/// stays until its lease ends.
 #[derive(Clone, Debug)]
 pub struct EtcdRegistry {
     pub(crate) gateway: Arc<Gateway>,

@@ -188,6 +188,7 @@ async fn the_leader_is_killed_and_calls_go_on() {
 
 #[tokio::test]
 async fn without_any_member_the_last_good_list_serves() {
+    // One member is all of them. That the members are asked in turn is the test above.
     let mut etcd = Cluster::start(1).await.unwrap();
     let (endpoint, _serving) = serve().await;
     let _heartbeat = registered(&etcd, &Instance::new(endpoint.clone())).await;

@@ -1,6 +1,7 @@
-//! Back-off: how long to wait before trying again.
+//! How long to wait before the next request to a registry.
 //!
 //! ```text
+//! success   a third of the lease, shortened by up to a quarter
 //! failure   1      2      3      4     …
 //! pause     100ms  200ms  400ms  800ms …  up to the longest; each of them shortened by up to a half
 //! ```
@@ -19,38 +20,42 @@ use crate::registry::MAX_BACKOFF;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest pause that anything here makes, whatever lease a registry grants.
-pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// A regular interval, made shorter by chance, by up to a quarter. So programs that were started together do not send
-/// their requests together, round after round.
-pub(super) fn spread(interval: Duration) -> Duration {
-    rand::rng().random_range(interval * 3 / 4..=interval).max(SHORTEST_PAUSE)
-}
-
-/// Counts failures in a row.
-#[derive(Debug, Default)]
+/// Knows the lease, and counts failures in a row.
+#[derive(Debug)]
 pub(super) struct Backoff {
-    /// The last pause, before chance shortened it.
+    /// A third of the lease. Until one is known, the longest interval.
+    pub(super) interval: Duration,
+    longest_interval: Duration,
+    /// The pause after the last failure, before chance shortened it. `None` after a success.
     pause: Option<Duration>,
 }
 
 impl Backoff {
-    /// The pause after one more failure. It is never longer than `longest`, nor than [`MAX_BACKOFF`].
+    pub(super) fn new(longest_interval: Duration) -> Backoff {
+        Backoff { interval: longest_interval, longest_interval, pause: None }
+    }
+
+    /// The pause after a success. Chance shortens it, so that programs that were started together do not send their
+    /// requests together, round after round.
+    pub(super) fn after_success(&mut self, lease: Duration) -> Duration {
+        self.interval = (lease / 3).clamp(SHORTEST_PAUSE, self.longest_interval);
+        self.pause = None;
+        rand::rng().random_range(self.interval * 3 / 4..=self.interval).max(SHORTEST_PAUSE)
+    }
+
+    /// The pause after one more failure. It is never longer than a third of the lease, nor than [`MAX_BACKOFF`].
     ///
     /// The first one is at most a quarter of that: after a single failure there must be time for another
     /// attempt before a lease ends.
-    pub(super) fn next(&mut self, longest: Duration) -> Duration {
-        let longest = longest.clamp(SHORTEST_PAUSE, MAX_BACKOFF);
+    pub(super) fn after_failure(&mut self) -> Duration {
+        let longest = self.interval.min(MAX_BACKOFF);
         let pause = match self.pause {
-            Some(pause) => pause.saturating_mul(2).min(longest),
+            Some(pause) => longest.min(pause * 2),
             None => FIRST_PAUSE.min(longest / 4),
         };
         self.pause = Some(pause);
         rand::rng().random_range(pause / 2..=pause).max(SHORTEST_PAUSE)
-    }
-
-    /// Starts again, after a success.
-    pub(super) fn reset(&mut self) {
-        self.pause = None;
     }
 }

@@ -11,26 +11,25 @@
 //! on that port. Only a 2xx with what was requested is one.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap};
 use hyper::http::request::Builder;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::Instance;
 use crate::error::error_chain;
 use crate::http::connect::{MAX_HTTP_HEADER_LEN, read_refusal};
 use crate::http::dial::open_tcp;
-use crate::http::endpoint::Endpoint;
+use crate::http::endpoint::{Address, Endpoint};
 use crate::registry::url::RegistryUrl;
 use crate::registry::{
     AGE_HEADER, DEFAULT_MAX_SERVERS, DEFAULT_REGISTRY_TIMEOUT, INSTANCE_HEADER, LEASE_HEADER, Registry,
@@ -69,8 +68,8 @@ impl HttpRegistry {
     /// Also takes servers on this machine, `unix@…` and loopback addresses, from a registry on another one. Default:
     /// they are left out. Any peer that can register there could make clients connect to sockets of their own machine.
     ///
-    /// A registry on a loopback address may always list them. A host's name that leads to a loopback address is not
-    /// noticed, except `localhost`.
+    /// A registry whose own URL has a loopback address may always list them. A host's name that leads to a loopback
+    /// address is not noticed, except `localhost`.
     pub fn allow_local_servers(mut self) -> HttpRegistry {
         self.allow_local = true;
         self
@@ -93,38 +92,36 @@ impl HttpRegistry {
     }
 
     /// One exchange, under one limit. It succeeds with a 2xx status only.
-    async fn request(&self, request: Builder) -> Result<Response, RegistryError> {
+    async fn request(&self, request: Builder) -> Result<Response<Bytes>, RegistryError> {
         in_time(self.timeout, self.exchange(request)).await
     }
 
-    async fn exchange(&self, request: Builder) -> Result<Response, RegistryError> {
+    async fn exchange(&self, request: Builder) -> Result<Response<Bytes>, RegistryError> {
         let request = request
             .uri(&self.url.path)
             .header(HOST, self.url.address.as_str())
-            .header(CONNECTION, HeaderValue::from_static("close"))
+            .header(CONNECTION, "close")
             .body(Empty::<Bytes>::new())
             .map_err(unreachable)?;
         let io = open_tcp(&self.url.address).await.map_err(unreachable)?;
-        let is_local = io.peer_addr().is_ok_and(|addr| is_loopback(addr.ip()));
         let mut http = hyper::client::conn::http1::Builder::new();
         http.max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
         let (mut sender, http) = http.handshake(TokioIo::new(io)).await.map_err(unreachable)?;
-        // hyper's side of the connection is a task. It ends with this set, so with this exchange.
-        let mut driver = JoinSet::new();
-        driver.spawn(http);
+        // hyper's side of the connection is a task. It ends with this handle, so with this exchange.
+        let _driver = AbortOnDropHandle::new(tokio::spawn(http));
 
-        let response = sender.send_request(request).await.map_err(unreachable)?;
-        let (head, body) = response.into_parts();
+        let (head, body) = sender.send_request(request).await.map_err(unreachable)?.into_parts();
         if !head.status.is_success() {
             let text = read_refusal(body).await;
             return Err(RegistryError::Status { status: head.status.as_u16(), text });
         }
-        let body = Limited::new(body, MAX_LIST_LEN).collect().await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => RegistryError::InvalidResponse(format!("it is longer than {MAX_LIST_LEN} bytes")),
-            false => unreachable(error),
-        })?;
-        Ok(Response { headers: head.headers, body: body.to_bytes(), is_local })
+        match Limited::new(body, MAX_LIST_LEN).collect().await {
+            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(invalid(format!("it is longer than {MAX_LIST_LEN} bytes")))
+            }
+            Err(error) => Err(unreachable(error)),
+        }
     }
 }
 
@@ -139,7 +136,7 @@ impl Registry for HttpRegistry {
             .header(WEIGHT_HEADER, instance.weight.max(1))
             // RFC 9110, 8.6: some proxies refuse a POST that has no content and does not say so.
             .header(CONTENT_LENGTH, 0);
-        lease(&self.request(request).await?.headers)
+        lease(self.request(request).await?.headers())
     }
 
     /// As the trait says. A later registration is that of a new instance.
@@ -159,40 +156,31 @@ impl Registry for HttpRegistry {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     async fn servers(&self) -> Result<ServerList, RegistryError> {
-        let response = self.request(Request::builder().method(Method::GET)).await?;
-        let entries: Vec<serde_json::Value> = serde_json::from_slice(&response.body)
-            .map_err(|error| RegistryError::InvalidResponse(format!("the list is no JSON array: {error}")))?;
+        let response = self.request(Request::builder()).await?;
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(response.body())
+            .map_err(|error| invalid(format!("the list is no JSON array: {error}")))?;
+        let len = entries.len();
         // No registry holds more. Whatever is made of the list, such as a ring, grows with it.
-        if entries.len() > DEFAULT_MAX_SERVERS {
-            let len = entries.len();
-            let reason = format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}");
-            return Err(RegistryError::InvalidResponse(reason));
+        if len > DEFAULT_MAX_SERVERS {
+            return Err(invalid(format!("it lists {len} servers, over the limit of {DEFAULT_MAX_SERVERS}")));
         }
-        let takes_local = response.is_local || self.allow_local;
-        let servers = entries.iter().filter_map(instance);
-        let servers: Vec<_> = servers.filter(|server| takes_local || !is_local(&server.endpoint)).collect();
-        if servers.len() < entries.len() {
-            let left_out = entries.len() - servers.len();
+        let takes_local = self.allow_local || is_loopback(&self.url.address);
+        let mut servers: Vec<_> = entries.iter().filter_map(instance).collect();
+        servers.retain(|server| takes_local || !is_local(&server.endpoint));
+        if servers.len() < len {
+            let left_out = len - servers.len();
             tracing::warn!(
                 left_out,
-                "entries that are no endpoints, or on this machine and the registry is not"
+                "entries that are no servers, or on this machine and the registry is not"
             );
         }
-        let age = millis(&response.headers, AGE_HEADER).unwrap_or(Duration::MAX);
-        Ok(ServerList::new(servers, lease(&response.headers)?).age(age))
+        let age = millis(response.headers(), AGE_HEADER).unwrap_or(Duration::MAX);
+        Ok(ServerList::new(servers, lease(response.headers())?).age(age))
     }
 
     fn time_limit(&self) -> Duration {
         self.timeout
     }
-}
-
-/// What came of one exchange.
-struct Response {
-    headers: HeaderMap,
-    body: Bytes,
-    /// Whether the registry is at a loopback address.
-    is_local: bool,
 }
 
 /// A server as the list shows it.
@@ -204,34 +192,38 @@ struct Listed {
 
 fn instance(entry: &serde_json::Value) -> Option<Instance> {
     let Listed { endpoint, weight } = Listed::deserialize(entry).ok()?;
-    let endpoint = Endpoint::from_str(&endpoint).ok().filter(|endpoint| !endpoint.is_unspecified())?;
-    Some(Instance::new(endpoint).weight(weight.map_or(1, |weight| weight.get().into())))
+    let endpoint: Endpoint = endpoint.parse().ok()?;
+    let weight = weight.map_or(1, |weight| weight.get().into());
+    (!endpoint.is_unspecified()).then(|| Instance::new(endpoint).weight(weight))
 }
 
 /// Whether a client that connects to this server connects to its own machine.
 fn is_local(endpoint: &Endpoint) -> bool {
     match endpoint {
-        Endpoint::Tcp(address) | Endpoint::Http(address) => match address.as_str().parse::<SocketAddr>() {
-            Ok(addr) => is_loopback(addr.ip()),
-            Err(_) => address.as_str().starts_with("localhost:") || address.as_str().contains(".localhost:"),
-        },
+        Endpoint::Tcp(address) | Endpoint::Http(address) => is_loopback(address),
         Endpoint::Unix(_) => true,
     }
 }
 
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
+fn is_loopback(address: &Address) -> bool {
+    match address.as_str().parse::<SocketAddr>() {
+        Ok(addr) => addr.ip().to_canonical().is_loopback(),
+        Err(_) => address.as_str().starts_with("localhost:") || address.as_str().contains(".localhost:"),
+    }
 }
 
 /// The length of a lease, from the registry's answer.
 fn lease(headers: &HeaderMap) -> Result<Duration, RegistryError> {
-    millis(headers, LEASE_HEADER).filter(|lease| !lease.is_zero()).ok_or_else(|| {
-        RegistryError::InvalidResponse(format!("the header {LEASE_HEADER} is not a number above zero"))
-    })
+    let lease = millis(headers, LEASE_HEADER).filter(|lease| !lease.is_zero());
+    lease.ok_or_else(|| invalid(format!("the header {LEASE_HEADER} is not a number above zero")))
 }
 
 fn millis(headers: &HeaderMap, name: &str) -> Option<Duration> {
     headers.get(name)?.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}
+
+fn invalid(reason: String) -> RegistryError {
+    RegistryError::InvalidResponse(reason)
 }
 
 fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RegistryError {

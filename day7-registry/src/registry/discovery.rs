@@ -12,16 +12,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::{Discovery, Servers};
 use crate::balance::multi_servers::MultiServersDiscovery;
-use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
-use crate::registry::{DEFAULT_LEASE, DEFAULT_MAX_SERVERS, Registry, RegistryError, ServerList, in_time};
+use crate::registry::backoff::Backoff;
+use crate::registry::{DEFAULT_MAX_SERVERS, Registry, ServerList, in_time};
 
 /// The longest time between two refreshes, however long the lease is.
 pub const MAX_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,9 +45,18 @@ pub const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// ```
 #[derive(Debug)]
 pub struct RegistryDiscovery {
-    list: Arc<MultiServersDiscovery>,
-    wanted: Arc<Notify>,
+    shared: Arc<Shared>,
     _refreshing: AbortOnDropHandle<()>,
+}
+
+/// What the task and the calls have in common.
+#[derive(Debug)]
+struct Shared {
+    list: MultiServersDiscovery,
+    /// Wakes the task for an attempt before its time. However often that is, it is one attempt.
+    wanted: Notify,
+    /// Whether the task waits after a failed attempt. Nothing cuts that short.
+    is_resting: AtomicBool,
 }
 
 impl RegistryDiscovery {
@@ -63,84 +73,62 @@ impl RegistryDiscovery {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn start_with(registry: impl Registry, list: MultiServersDiscovery) -> RegistryDiscovery {
-        let (list, wanted) = (Arc::new(list), Arc::<Notify>::default());
-        let refresher = Refresher {
-            registry,
-            list: Arc::clone(&list),
-            wanted: Arc::clone(&wanted),
-            is_stale: false,
-            lease: DEFAULT_LEASE,
-            backoff: Backoff::default(),
-        };
-        RegistryDiscovery { list, wanted, _refreshing: AbortOnDropHandle::new(tokio::spawn(refresher.run())) }
+        let shared = Arc::new(Shared { list, wanted: Notify::new(), is_resting: AtomicBool::new(false) });
+        let running = tokio::spawn(run(registry, Arc::clone(&shared)));
+        RegistryDiscovery { shared, _refreshing: AbortOnDropHandle::new(running) }
     }
 }
 
 impl Discovery for RegistryDiscovery {
     fn servers(&self) -> watch::Receiver<Servers> {
-        self.list.servers()
+        self.shared.list.servers()
     }
 
     /// Brings the next attempt forward, to [`MIN_REFRESH_INTERVAL`] after the last one. After a failed attempt, the
-    /// next one comes when the back-off is over, and not earlier.
+    /// next one comes when the back-off is over, and not earlier: until then this is `false`.
     fn refresh(&self) -> bool {
-        self.wanted.notify_one();
-        true
-    }
-}
-
-/// What the task owns.
-struct Refresher<R> {
-    registry: R,
-    list: Arc<MultiServersDiscovery>,
-    /// Wakes the task for an attempt before its time. However often that is, it is one attempt.
-    wanted: Arc<Notify>,
-    /// Whether the last attempt has failed.
-    is_stale: bool,
-    /// The lease that the registry named last.
-    lease: Duration,
-    backoff: Backoff,
-}
-
-impl<R: Registry> Refresher<R> {
-    async fn run(mut self) {
-        loop {
-            let answer = in_time(self.registry.time_limit(), self.registry.servers()).await;
-            let pause = self.finish(answer);
-            // A caller may cut the pause short, but not to nothing, and never a back-off.
-            let at_least = if self.is_stale { pause } else { pause.min(MIN_REFRESH_INTERVAL) };
-            sleep(at_least).await;
-            tokio::select! {
-                biased; // a hint that came in the meantime is used up by this attempt
-                () = self.wanted.notified() => {}
-                () = sleep(pause - at_least) => {}
-            }
+        let is_resting = self.shared.is_resting.load(Ordering::Relaxed);
+        if !is_resting {
+            self.shared.wanted.notify_one();
         }
+        !is_resting
     }
+}
 
-    /// Takes over the registry's answer. Returns the pause until the next attempt.
-    fn finish(&mut self, answer: Result<ServerList, RegistryError>) -> Duration {
-        let was_stale = std::mem::replace(&mut self.is_stale, answer.is_err());
-        match answer {
+/// Refreshes the list, again and again.
+async fn run(registry: impl Registry, shared: Arc<Shared>) {
+    let mut backoff = Backoff::new(MAX_REFRESH_INTERVAL);
+    let mut is_stale = false;
+    loop {
+        match in_time(registry.time_limit(), registry.servers()).await {
             Ok(list) => {
-                if was_stale {
+                if is_stale {
                     tracing::info!("the list of servers is fresh again");
                 }
-                self.lease = list.lease;
-                self.backoff.reset();
-                self.update(list);
-                spread(self.interval())
+                is_stale = false;
+                let pause = backoff.after_success(list.lease);
+                shared.update(list);
+                // A caller may cut the pause short, but not to nothing.
+                let at_least = pause.min(MIN_REFRESH_INTERVAL);
+                sleep(at_least).await;
+                timeout(pause - at_least, shared.wanted.notified()).await.ok();
             }
             Err(error) => {
-                if !was_stale {
+                if !is_stale {
                     tracing::warn!(%error, "the list of servers is not fresh any more");
                 }
-                self.list.fail(error);
-                self.backoff.next(self.interval())
+                is_stale = true;
+                // In this order: a caller that has seen the failure does not wait for the end of another attempt.
+                shared.is_resting.store(true, Ordering::Relaxed);
+                shared.list.fail(error);
+                sleep(backoff.after_failure()).await;
+                shared.is_resting.store(false, Ordering::Relaxed);
             }
         }
     }
+}
 
+impl Shared {
     /// Takes over a list.
     ///
     /// A registry that has just been restarted knows no server before its next heartbeat. So while it is younger than a
@@ -153,9 +141,5 @@ impl<R: Registry> Refresher<R> {
             servers.extend(others.take(DEFAULT_MAX_SERVERS.saturating_sub(listed.len())));
         }
         self.list.update(servers);
-    }
-
-    fn interval(&self) -> Duration {
-        (self.lease / 3).clamp(SHORTEST_PAUSE, MAX_REFRESH_INTERVAL)
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::discovery::Instance;
 use crate::deadline::deadline;
-use crate::registry::backoff::{Backoff, SHORTEST_PAUSE, spread};
+use crate::registry::backoff::Backoff;
 use crate::registry::{Registry, RegistryError, in_time};
 
 /// The longest time between two heartbeats, however long the lease is. For so long, a registry that was restarted
@@ -71,15 +71,8 @@ impl Heartbeat {
     pub fn start(registry: impl Registry, instance: impl Into<Instance>) -> Heartbeat {
         let (sender, state) = watch::channel(State::default());
         let (stop, instance, time_limit) = (CancellationToken::new(), instance.into(), registry.time_limit());
-        let task = Task {
-            registry,
-            instance: instance.clone(),
-            state: sender,
-            lease: None,
-            backoff: Backoff::default(),
-        };
-        let task = AbortOnDropHandle::new(tokio::spawn(task.run(stop.clone())));
-        Heartbeat { instance, time_limit, stop, state, task }
+        let running = tokio::spawn(run(registry, instance.clone(), sender, stop.clone()));
+        Heartbeat { instance, time_limit, stop, state, task: AbortOnDropHandle::new(running) }
     }
 
     /// The server that is being registered.
@@ -128,55 +121,38 @@ impl Heartbeat {
     }
 }
 
-/// What the task of a heartbeat owns.
-struct Task<R> {
-    registry: R,
+/// Registers `instance` until it is stopped, then deregisters it.
+async fn run(
+    registry: impl Registry,
     instance: Instance,
     state: watch::Sender<State>,
-    /// The lease that the registry granted last.
-    lease: Option<Duration>,
-    backoff: Backoff,
-}
-
-impl<R: Registry> Task<R> {
-    /// Registers until it is stopped, then deregisters.
-    async fn run(mut self, stop: CancellationToken) -> Result<(), RegistryError> {
-        while !stop.is_cancelled() {
-            let pause = self.attempt().await;
-            stop.run_until_cancelled(sleep(pause)).await;
-        }
-        self.registry.deregister(&self.instance).await
-    }
-
-    /// Registers or renews. Returns the pause after it.
-    async fn attempt(&mut self) -> Duration {
+    stop: CancellationToken,
+) -> Result<(), RegistryError> {
+    let mut backoff = Backoff::new(MAX_HEARTBEAT_INTERVAL);
+    while !stop.is_cancelled() {
         // A registry that hangs must not cost the whole lease: there must be time for another attempt.
-        let after = self.third_of_lease().unwrap_or(Duration::MAX).min(self.registry.time_limit());
+        let after = backoff.interval.min(registry.time_limit());
         let started = Instant::now();
-        match in_time(after, self.registry.register(&self.instance)).await {
+        let pause = match in_time(after, registry.register(&instance)).await {
             Ok(lease) => {
-                self.lease = Some(lease);
-                self.backoff.reset();
                 // The registry counted from when it read the request, which was after `started`.
-                let lease_end = deadline(lease.saturating_sub(started.elapsed()));
-                let last = self.state.send_replace(State { lease_end: Some(lease_end), error: None });
+                let lease_end = Some(deadline(lease.saturating_sub(started.elapsed())));
+                let last = state.send_replace(State { lease_end, error: None });
                 if last.lease_end.is_none() || last.error.is_some() {
-                    tracing::info!(endpoint = %self.instance.endpoint, ?lease, "registered");
+                    tracing::info!(endpoint = %instance.endpoint, ?lease, "registered");
                 }
-                spread(self.third_of_lease().unwrap_or(SHORTEST_PAUSE))
+                backoff.after_success(lease)
             }
             Err(error) => {
-                let is_first = self.state.borrow().error.is_none();
+                let is_first = state.borrow().error.is_none();
                 if is_first {
-                    tracing::warn!(endpoint = %self.instance.endpoint, %error, "cannot register; trying again");
+                    tracing::warn!(endpoint = %instance.endpoint, %error, "cannot register; trying again");
                 }
-                self.state.send_modify(|state| state.error = Some(error));
-                self.backoff.next(self.third_of_lease().unwrap_or(Duration::MAX))
+                state.send_modify(|state| state.error = Some(error));
+                backoff.after_failure()
             }
-        }
+        };
+        stop.run_until_cancelled(sleep(pause)).await;
     }
-
-    fn third_of_lease(&self) -> Option<Duration> {
-        self.lease.map(|lease| (lease / 3).clamp(SHORTEST_PAUSE, MAX_HEARTBEAT_INTERVAL))
-    }
+    registry.deregister(&instance).await
 }

@@ -3,6 +3,7 @@
 //! Any peer that reaches the port can send anything, and a page in a browser is such a peer. So each part of a request is
 //! checked before it is used, and the answer to a bad one names what is accepted.
 
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -10,7 +11,8 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Request, StatusCode};
 
-use crate::http::endpoint::{Endpoint, EndpointError};
+use crate::balance::discovery::Instance;
+use crate::http::endpoint::Endpoint;
 use crate::registry::{
     INSTANCE_HEADER, MAX_INSTANCE_ID_LEN, MAX_NAME_LEN, MAX_SERVER_LEN, REGISTRY_PATH, SERVER_HEADER,
     WEIGHT_HEADER,
@@ -27,18 +29,15 @@ pub(super) fn check_origin<B>(request: &Request<B>, own_names: &[String]) -> Res
     if request.headers().contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "a request of a page, with an Origin, is refused\n".to_owned()));
     }
-    let host = header(request.headers(), HOST.as_str())?;
-    let host = host.ok_or_else(|| bad_header(HOST.as_str(), "it is missing", "exactly one"))?;
+    let accepted = "an IP address, localhost, or a name that the registry was given";
+    let host = header(request.headers(), HOST.as_str(), accepted, |host| host.map(str::to_owned))?;
     // RFC 9112, 3.2.2: if the first line names a host, that one counts.
-    let host = request.uri().authority().map_or(host, Authority::as_str);
+    let host = request.uri().authority().map_or(&*host, Authority::as_str);
     if is_own(host, own_names) {
         return Ok(());
     }
-    let accepted = "an IP address, localhost, or a name that the registry was given";
-    Err((
-        StatusCode::MISDIRECTED_REQUEST,
-        format!("not a host of this registry: {host:?}; expected {accepted}\n"),
-    ))
+    let refusal = format!("not a host of this registry: {host:?}; expected {accepted}\n");
+    Err((StatusCode::MISDIRECTED_REQUEST, refusal))
 }
 
 fn is_own(host: &str, own_names: &[String]) -> bool {
@@ -47,9 +46,9 @@ fn is_own(host: &str, own_names: &[String]) -> bool {
     };
     let host = authority.host();
     let name = host.strip_suffix('.').unwrap_or(host); // the root of the domain name system
-    let mut own_names = own_names.iter().map(String::as_str).chain(["localhost"]);
     host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-        || own_names.any(|own| own.eq_ignore_ascii_case(name))
+        || name.eq_ignore_ascii_case("localhost")
+        || own_names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// The name that a path asks for. It is empty if there is none.
@@ -57,16 +56,18 @@ pub(super) fn name(path: &str) -> Result<&str, Refusal> {
     if path == REGISTRY_PATH {
         return Ok("");
     }
-    let name = path.strip_prefix(REGISTRY_PATH).and_then(|rest| rest.strip_prefix('/'));
-    let name = name.ok_or_else(|| {
-        let accepted = format!("nothing here: expected {REGISTRY_PATH} or {REGISTRY_PATH}/NAME\n");
-        (StatusCode::NOT_FOUND, accepted)
-    })?;
-    if is_name(name) {
-        return Ok(name);
+    match path.strip_prefix(REGISTRY_PATH).and_then(|rest| rest.strip_prefix('/')) {
+        Some(name) if is_name(name) => Ok(name),
+        Some(name) => {
+            let accepted =
+                format!("1 to {MAX_NAME_LEN} ASCII letters, digits, -, _ and ., with no dot in front");
+            Err(bad("name", name, &accepted))
+        }
+        None => {
+            let accepted = format!("{REGISTRY_PATH} or {REGISTRY_PATH}/NAME");
+            Err((StatusCode::NOT_FOUND, format!("nothing here: expected {accepted}\n")))
+        }
     }
-    let accepted = format!("1 to {MAX_NAME_LEN} ASCII letters, digits, -, _ and ., with no dot in front");
-    Err((StatusCode::BAD_REQUEST, format!("bad name {name:?}: expected {accepted}\n")))
 }
 
 /// Whether this is the name of a service. A dot in front would be a step in a path for some clients.
@@ -75,64 +76,48 @@ fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part) && !text.starts_with('.')
 }
 
-/// The one server that a request names.
-pub(super) fn server(headers: &HeaderMap) -> Result<Endpoint, Refusal> {
-    let bad = |reason: &str| {
-        bad_header(SERVER_HEADER, reason, "one endpoint, such as X-Rrpc-Server: tcp@10.0.0.7:9999")
-    };
-    let value = header(headers, SERVER_HEADER)?.ok_or_else(|| bad("it is missing"))?;
-    if value.len() > MAX_SERVER_LEN {
-        return Err(bad(&format!("it is longer than {MAX_SERVER_LEN} bytes")));
-    }
-    if value.contains(',') {
-        return Err(bad(&format!("{value:?} has a comma, but a server registers itself alone")));
-    }
-    let endpoint: Endpoint = value.parse().map_err(|error: EndpointError| bad(&error.to_string()))?;
-    if endpoint.is_unspecified() {
-        return Err(bad(&format!(
-            "no client can connect to {endpoint}: register an address that clients reach"
-        )));
-    }
-    Ok(endpoint)
-}
-
-pub(super) fn weight(headers: &HeaderMap) -> Result<u32, Refusal> {
-    let Some(value) = header(headers, WEIGHT_HEADER)? else {
-        return Ok(1);
-    };
-    let is_number = value.bytes().all(|b| b.is_ascii_digit());
-    let weight = value.parse::<NonZeroU16>().ok().filter(|_| is_number);
-    let bad = || bad_header(WEIGHT_HEADER, &format!("{value:?}"), "a whole number from 1 to 65535");
-    weight.map(|weight| weight.get().into()).ok_or_else(bad)
-}
-
-/// The id of the instance that sends a request. Without one, it is `curl`, or an instance that is never replaced.
-pub(super) fn instance_id(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = header(headers, INSTANCE_HEADER)? else {
-        return Ok(None);
-    };
-    let is_id =
-        (1..=MAX_INSTANCE_ID_LEN).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic());
-    if is_id {
-        return Ok(Some(value.to_owned()));
-    }
+/// The one server that a request names, and the id of the instance that sends it. Without an id, that is `curl`, or an
+/// instance that is never replaced.
+pub(super) fn server(headers: &HeaderMap) -> Result<(Instance, Option<String>), Refusal> {
+    let accepted = format!("one endpoint that clients can connect to, of at most {MAX_SERVER_LEN} bytes");
+    let endpoint = header(headers, SERVER_HEADER, &accepted, |text| {
+        let text = text.filter(|text| text.len() <= MAX_SERVER_LEN)?;
+        text.parse().ok().filter(|endpoint: &Endpoint| !endpoint.is_unspecified())
+    })?;
+    let weight = header(headers, WEIGHT_HEADER, "a whole number from 1 to 65535", |text| {
+        let text = text.unwrap_or("1");
+        let is_number = text.bytes().all(|b| b.is_ascii_digit()); // for Rust, "+1" is one, too
+        text.parse::<NonZeroU16>().ok().filter(|_| is_number)
+    })?;
     let accepted = format!("1 to {MAX_INSTANCE_ID_LEN} visible ASCII characters");
-    Err(bad_header(INSTANCE_HEADER, &format!("{value:?}"), &accepted))
+    let id = header(headers, INSTANCE_HEADER, &accepted, |text| match text {
+        Some(text) if is_id(text) => Some(Some(text.to_owned())),
+        Some(_) => None,
+        None => Some(None),
+    })?;
+    Ok((Instance::new(endpoint).weight(weight.get().into()), id))
 }
 
-/// The value of a header that may be there once.
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value
-            .to_str()
-            .map(Some)
-            .map_err(|_| bad_header(name, "it is no plain text", "visible ASCII characters")),
-        (Some(_), Some(_)) => Err(bad_header(name, "it is there more than once", "it once")),
-    }
+fn is_id(text: &str) -> bool {
+    (1..=MAX_INSTANCE_ID_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn bad_header(name: &str, reason: &str, accepted: &str) -> Refusal {
-    (StatusCode::BAD_REQUEST, format!("bad header {name}: {reason}; expected {accepted}\n"))
+/// What `parse` makes of a header, which may be missing, but not be there twice.
+fn header<T>(
+    headers: &HeaderMap,
+    name: &str,
+    accepted: &str,
+    parse: impl FnOnce(Option<&str>) -> Option<T>,
+) -> Result<T, Refusal> {
+    let values: Vec<_> = headers.get_all(name).iter().collect();
+    let parsed = match values[..] {
+        [] => parse(None),
+        [value] => value.to_str().ok().and_then(|value| parse(Some(value))),
+        _ => None,
+    };
+    parsed.ok_or_else(|| bad(name, values, accepted))
+}
+
+fn bad(what: &str, value: impl Debug, accepted: &str) -> Refusal {
+    (StatusCode::BAD_REQUEST, format!("bad {what}: {value:?}; expected {accepted}\n"))
 }

@@ -2,7 +2,7 @@
 //!
 //! It keeps its list in memory only. A registry that restarts knows no server, and after one round of heartbeats it
 //! knows all of them again. Until then its answers say how young it is. So it is after a stop, in which leases ended that no
-//! heartbeat could renew.
+//! heartbeat could renew. It has no task and no timer of its own: what has ended goes with the next request.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,31 +13,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::balance::discovery::Instance;
-use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT, deadline};
+use crate::deadline::{DEFAULT_GRACE_PERIOD, DEFAULT_HANDSHAKE_TIMEOUT};
 use crate::error::Error;
 use crate::http::connect::MAX_HTTP_HEADER_LEN;
 use crate::http::door::{answer, not_allowed, run_http, text};
 use crate::registry::leases::Leases;
 use crate::registry::request::{self, Refusal};
-use crate::registry::{AGE_HEADER, DEFAULT_LEASE, DEFAULT_MAX_SERVERS, LEASE_HEADER, SERVERS_HEADER};
+use crate::registry::{AGE_HEADER, DEFAULT_MAX_SERVERS, LEASE_HEADER, SERVERS_HEADER};
 use crate::server::DEFAULT_MAX_CONNECTIONS;
 use crate::server::accept::accept_loop;
 use crate::server::listener::Listener;
 
 /// Keeps the list of the servers that are alive, and serves it over HTTP.
 ///
-/// A clone is another handle on the same list.
+/// A clone is another handle on the same leases.
 ///
 /// ```no_run
 /// use day7_registry::RegistryServer;
@@ -47,53 +45,36 @@ use crate::server::listener::Listener;
 /// RegistryServer::new().serve(listener).await;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct RegistryServer {
     /// Held for one look or change, never across an `await`.
     leases: Arc<Mutex<Leases>>,
-    lease: Duration,
-    max_servers: usize,
     hosts: Vec<String>,
 }
 
 impl fmt::Debug for RegistryServer {
+    /// Without the leases: the ids in there are not for others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RegistryServer { lease, max_servers, hosts, .. } = self;
-        let mut text = f.debug_struct("RegistryServer");
-        text.field("lease", lease)
-            .field("max_servers", max_servers)
-            .field("hosts", hosts)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for RegistryServer {
-    fn default() -> RegistryServer {
-        RegistryServer::new()
+        f.debug_struct("RegistryServer").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 
 impl RegistryServer {
     /// A registry with an empty list.
     pub fn new() -> RegistryServer {
-        RegistryServer {
-            leases: Arc::default(),
-            lease: DEFAULT_LEASE,
-            max_servers: DEFAULT_MAX_SERVERS,
-            hosts: Vec::new(),
-        }
+        RegistryServer::default()
     }
 
-    /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_LEASE`].
-    pub fn lease(mut self, lease: Duration) -> RegistryServer {
-        self.lease = lease.max(Duration::from_millis(1));
+    /// Grants leases of this length, at least a millisecond. Default: [`DEFAULT_LEASE`](crate::DEFAULT_LEASE).
+    pub fn lease(self, lease: Duration) -> RegistryServer {
+        self.leases().lease = lease.max(Duration::from_millis(1));
         self
     }
 
     /// Refuses further servers while so many are alive, under all names together. Default, and the most:
     /// [`DEFAULT_MAX_SERVERS`], as clients refuse a longer list.
-    pub fn max_servers(mut self, servers: usize) -> RegistryServer {
-        self.max_servers = servers.min(DEFAULT_MAX_SERVERS);
+    pub fn max_servers(self, servers: usize) -> RegistryServer {
+        self.leases().max_servers = servers.min(DEFAULT_MAX_SERVERS);
         self
     }
 
@@ -136,17 +117,11 @@ impl RegistryServer {
         listener: L,
         signal: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let serve_one = |io, _, shutdown| {
+        accept_loop(listener, DEFAULT_MAX_CONNECTIONS, DEFAULT_GRACE_PERIOD, signal, |io, _, shutdown| {
             let registry = self.clone();
             async move { registry.serve_one(io, shutdown).await }
-        };
-        let accepting =
-            accept_loop(listener, DEFAULT_MAX_CONNECTIONS, DEFAULT_GRACE_PERIOD, signal, serve_one);
-        // Both live in this future: no task is left behind that would go on counting leases.
-        tokio::select! {
-            ended = accepting => ended,
-            never = self.forget_ended() => match never {},
-        }
+        })
+        .await
     }
 
     /// Answers one request. One connection, one request, one time limit for all of it: a client cannot hold a
@@ -159,74 +134,53 @@ impl RegistryServer {
             let response = self.respond(&request);
             Ok::<_, Infallible>(response.unwrap_or_else(|(status, reason)| text(status, reason)))
         });
-        let after = DEFAULT_HANDSHAKE_TIMEOUT;
         let mut builder = http1::Builder::new();
         builder.keep_alive(false).max_buf_size(MAX_HTTP_HEADER_LEN).title_case_headers(true);
-        builder.timer(TokioTimer::new()).header_read_timeout(after);
         let http = pin!(builder.serve_connection(TokioIo::new(io), respond));
-        run_http(http, http1::Connection::graceful_shutdown, after, &shutdown).await
-    }
-
-    /// Removes what has ended, for as long as the registry is served.
-    async fn forget_ended(&self) -> Infallible {
-        loop {
-            // All leases are equally long: one that is granted while we sleep does not end before this.
-            let next = self.leases().next_end();
-            sleep_until(next.unwrap_or_else(|| deadline(self.lease))).await;
-            self.leases().remove_ended();
-        }
+        let graceful_shutdown = http1::Connection::graceful_shutdown;
+        run_http(http, graceful_shutdown, DEFAULT_HANDSHAKE_TIMEOUT, &shutdown).await
     }
 
     fn respond(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
         request::check_origin(request, &self.hosts)?;
         let name = request::name(request.uri().path())?;
-        let headers = request.headers();
-        let age = self.leases().note_request(self.lease);
+        let mut leases = self.leases();
+        let age = leases.note_request();
         match *request.method() {
-            Method::GET => Ok(self.list(name, age)),
-            Method::POST => self.register(name, headers),
-            Method::DELETE => self.deregister(name, headers),
+            Method::GET => {
+                let (body, header) = leases.list(name);
+                let mut response = with_lease(body, leases.lease);
+                response.headers_mut().insert(AGE_HEADER, millis(age).into());
+                if let Some(servers) = header {
+                    response.headers_mut().insert(SERVERS_HEADER, servers);
+                }
+                Ok(response)
+            }
+            Method::POST => {
+                let (server, id) = request::server(request.headers())?;
+                leases.register(name, server, id)?;
+                let body = json!({ "lease_ms": millis(leases.lease) });
+                Ok(with_lease(body.to_string().into(), leases.lease))
+            }
+            Method::DELETE => {
+                let (server, id) = request::server(request.headers())?;
+                leases.deregister(name, &server, id)?;
+                Ok(text(StatusCode::NO_CONTENT, ""))
+            }
             _ => Ok(not_allowed("GET, POST, DELETE")),
         }
-    }
-
-    fn register(&self, name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
-        let server = Instance::new(request::server(headers)?).weight(request::weight(headers)?);
-        let id = request::instance_id(headers)?;
-        let end = deadline(self.lease);
-        self.leases().register(name, server, id, end, self.max_servers)?;
-        let body = json!({ "lease_ms": millis(self.lease) }).to_string();
-        Ok(self.json(body.into()))
-    }
-
-    fn deregister(&self, name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
-        let (server, id) = (request::server(headers)?, request::instance_id(headers)?);
-        let end = deadline(self.lease);
-        self.leases().deregister(name, &server, id, end, self.max_servers)?;
-        Ok(text(StatusCode::NO_CONTENT, ""))
-    }
-
-    fn list(&self, name: &str, age: Duration) -> Response<Full<Bytes>> {
-        let list = self.leases().list(name);
-        let mut response = self.json(list.body);
-        let headers = response.headers_mut();
-        headers.insert(AGE_HEADER, millis(age).into());
-        if let Some(servers) = list.header {
-            headers.insert(SERVERS_HEADER, servers);
-        }
-        response
-    }
-
-    /// 200, with the lease as a header.
-    fn json(&self, body: Bytes) -> Response<Full<Bytes>> {
-        let mut response = answer(StatusCode::OK, "application/json", body);
-        response.headers_mut().insert(LEASE_HEADER, millis(self.lease).into());
-        response
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// 200, with the length of a lease as a header.
+fn with_lease(body: Bytes, lease: Duration) -> Response<Full<Bytes>> {
+    let mut response = answer(StatusCode::OK, "application/json", body);
+    response.headers_mut().insert(LEASE_HEADER, millis(lease).into());
+    response
 }
 
 fn millis(duration: Duration) -> u64 {

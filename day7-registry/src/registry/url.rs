@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hyper::Uri;
+use hyper::http::uri::Scheme;
 
 use crate::http::endpoint::Address;
 use crate::registry::REGISTRY_PATH;
@@ -44,24 +45,17 @@ impl FromStr for RegistryUrl {
 
 fn parse_url(text: &str) -> Result<RegistryUrl, &'static str> {
     let uri: Uri = text.parse().map_err(|_| "it is no URL")?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("https is not supported"),
-        _ => return Err("the scheme is not http"),
-    }
-    let authority = uri.authority().ok_or("the host is missing")?.as_str();
-    if authority.contains('@') {
-        return Err("user names and passwords are not supported");
+    if uri.scheme() != Some(&Scheme::HTTP) {
+        return Err("the scheme is not http");
     }
     if text.contains(['?', '#']) {
         return Err("a query or a fragment has no meaning here");
     }
+    let authority = uri.authority().ok_or("the host is missing")?.as_str();
     // The colons of an IPv6 address are inside of its brackets.
     let has_port = authority.rsplit(']').next().is_some_and(|after| after.contains(':'));
-    let address = match has_port {
-        true => Address::parse(authority)?,
-        false => Address::parse(&format!("{authority}:80"))?,
-    };
+    let port = if has_port { "" } else { ":80" };
+    let address = Address::parse(&format!("{authority}{port}"))?;
     let path = if uri.path() == "/" { REGISTRY_PATH } else { uri.path() };
     Ok(RegistryUrl { address, path: path.to_owned() })
 }

@@ -1,5 +1,7 @@
 //! The services of a server, by name. It is a handler: the one that most servers have.
 
+pub mod listing;
+
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,7 +33,7 @@ use crate::service::{Service, ServiceError};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ServiceMap {
-    pub(super) services: Arc<RwLock<BTreeMap<String, Arc<Service>>>>,
+    services: Arc<RwLock<BTreeMap<String, Arc<Service>>>>,
 }
 
 impl ServiceMap {

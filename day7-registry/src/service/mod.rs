@@ -10,7 +10,6 @@
 //! names, or by hand with [`ServiceBuilder::method`]. A method that does not fit does not compile.
 
 pub mod contract;
-pub mod listing;
 pub mod map;
 
 use std::any::type_name;

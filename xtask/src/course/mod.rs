@@ -146,11 +146,11 @@ pub(crate) const DAYS: [Day; 7] = [
             "registry/request.rs",
             "registry/server.rs",
             "registry/url.rs",
-            "service/listing.rs",
+            "service/map/listing.rs",
             "story.rs",
             "story/cast.rs",
         ],
-        changed: &["service/map.rs", "service/mod.rs"],
+        changed: &["service/map.rs"],
     },
 ];
 

@@ -69,31 +69,51 @@ fn a_registry_that_never_returns_is_given_up() {
 #[test]
 fn calls_without_a_list_do_not_lock_each_other_out() {
     run_threads(async || {
-        let socket = TcpSocket::new_v4().unwrap(); // it keeps the port for us, and does not listen
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let nowhere = socket.local_addr().unwrap();
-        // The task runs on a clock that jumps over each pause. So it writes as soon as the callers have read.
+        // The tasks run on a clock that jumps over each pause, with a registry that answers at once: they write all the time.
         let paused = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let discovery = {
+        let fails = || Err(RegistryError::Unreachable(Arc::new(std::fmt::Error)));
+        let (discovery, heartbeat) = {
             let _inside = paused.enter();
-            RegistryDiscovery::start(client_of(nowhere))
+            let heartbeat = Heartbeat::start(Fake(fails), endpoint("tcp@a:1"));
+            (Arc::new(RegistryDiscovery::start(Fake(fails))), Arc::new(heartbeat))
         };
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || paused.block_on(stopped));
         let begin = Instant::now();
-        let client = client_over(discovery);
-        let call = |_| {
+        let is_over = move || begin.elapsed() > Duration::from_secs(2);
+        let client = client_over(Arc::clone(&discovery));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..32 {
             let client = client.clone();
-            tokio::spawn(async move {
-                while begin.elapsed() < Duration::from_secs(2) {
+            callers.spawn(async move {
+                while !is_over() {
                     registry_error(sum(&client).await);
                 }
-            })
-        };
-        let callers: Vec<_> = (0..32).map(call).collect();
-        for caller in callers {
-            within("the end of every caller: do they hold a lock?", caller).await.unwrap();
+            });
         }
+        // These look at all that can be seen, with no pause.
+        let (looking, mut looked) = mpsc::channel::<()>(1);
+        for _ in 0..2 {
+            let (discovery, heartbeat, looking) =
+                (Arc::clone(&discovery), Arc::clone(&heartbeat), looking.clone());
+            std::thread::spawn(move || {
+                let _looking = looking;
+                while !is_over() {
+                    discovery.refresh();
+                    assert!(discovery.servers().borrow().list.is_none());
+                    heartbeat.last_error();
+                    heartbeat.is_registered();
+                }
+            });
+        }
+        drop(looking);
+        while let Some(ended) =
+            within("the end of every caller: do they hold a lock?", callers.join_next()).await
+        {
+            ended.unwrap();
+        }
+        let ended = within("the end of those that look: do they hold a lock?", looked.recv()).await;
+        assert!(ended.is_none());
         drop(stop);
     });
 }
@@ -136,6 +156,37 @@ fn calls_without_a_list_do_not_go_round_the_back_off() {
         };
         // Half of 100, 200, 400 and 800 ms: that is how much chance may take off.
         assert!(took >= Duration::from_millis(750), "four attempts in {took:?}");
+    });
+}
+
+/// A call whose servers are down fails at once while the discovery rests after a failed attempt: no newer list can come in
+/// its time.
+///
+/// Servers and registry are down together if the network is. A call that waits for the next attempt waits for nothing.
+///
+/// Hint: `refresh` says whether an attempt is on its way, and a back-off is none.
+#[test]
+fn a_call_does_not_wait_for_the_end_of_a_back_off() {
+    run_paused(async || {
+        let list = ServerList::new(vec![instance("tcp@dead:1")], Duration::from_secs(3600));
+        let requests = AtomicU32::new(0);
+        let discovery = Arc::new(RegistryDiscovery::start(Fake(move || {
+            match requests.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(list.clone()),
+                _ => Err(RegistryError::Unreachable(Arc::new(std::fmt::Error))),
+            }
+        })));
+        let client = client_over(Arc::clone(&discovery)).with_connector(|_, _| {
+            Box::pin(async { Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()) })
+        });
+        // The pause after so many failures is 2.5 s at least.
+        let mut servers = discovery.servers();
+        let failed = servers.wait_for(|servers| servers.attempts == 9);
+        let failed = tokio::time::timeout(Duration::from_secs(3600), failed).await;
+        drop(failed.expect("the eighth failure in a row, within an hour").unwrap());
+        let begin = Instant::now();
+        sum(&client).await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_millis(500), "it failed after {:?}", begin.elapsed());
     });
 }
 

@@ -1,6 +1,6 @@
 //! Hardening: chance, the limits of the pauses, a registry that hangs, and a server that starts again.
 //!
-//! No new function. See `next` in `src/registry/backoff.rs`, and `attempt` and `shutdown` in
+//! No new function. See `src/registry/backoff.rs`, and `run` and `shutdown` in
 //! `src/registry/heartbeat.rs`.
 //!
 //! Chapter: Limits; What goes wrong without it

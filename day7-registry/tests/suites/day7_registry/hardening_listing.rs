@@ -1,6 +1,6 @@
 //! A server lists its services, if it wants to.
 //!
-//! Write `ServiceMap::listing` in `src/service/listing.rs`.
+//! Write `ServiceMap::listing` in `src/service/map/listing.rs`.
 //!
 //! Chapter: A server lists its services
 
@@ -33,7 +33,7 @@ async fn list(client: &Client) -> Vec<String> {
 fn a_server_lists_its_services_as_they_are_now() {
     run(async || {
         let services = crate::support::arith::services();
-        services.add(services.listing().unwrap()).unwrap();
+        services.add(services.listing()).unwrap();
         let server: Running = start(Server::new(services.clone())).await;
         let json = connect(&server, &Options::default().codecs([Codec::Json])).await;
         let bincode = connect(&server, &Options::default().codecs([Codec::Bincode])).await;
@@ -106,7 +106,7 @@ fn a_map_that_lists_itself_is_freed() {
     let services = ServiceMap::new();
     let service = day7_registry::Service::builder("Held", held).method("get", |_, (): ()| async { Ok(()) });
     services.add(service.build().unwrap()).unwrap();
-    services.add(services.listing().unwrap()).unwrap();
+    services.add(services.listing()).unwrap();
     assert!(Arc::strong_count(&receiver) > 1);
     drop(services);
     assert_eq!(Arc::strong_count(&receiver), 1, "the services live on, and nothing can reach them");

@@ -98,7 +98,7 @@ async fn wait_for_list(discovery: &impl Discovery, expected: &[&str]) {
 async fn refreshed(discovery: &impl Discovery) -> Option<RegistryError> {
     let mut servers = discovery.servers();
     let attempts = servers.borrow().attempts;
-    assert!(discovery.refresh(), "an attempt must be on its way");
+    discovery.refresh();
     let ended =
         within("the end of an attempt", servers.wait_for(|servers| servers.attempts > attempts)).await;
     ended.unwrap().error.as_ref().map(|error| error.downcast_ref::<RegistryError>().unwrap().clone())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::service::map::ServiceMap;
-use crate::service::{Method, Service, ServiceError};
+use crate::service::{Method, Service};
 
 /// The method that lists the services of a server: its argument is `()`, its reply a list of [`ServiceInfo`].
 pub const LIST_METHOD: &str = "Services.list";
@@ -49,7 +49,7 @@ impl ServiceMap {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> anyhow::Result<()> {
     /// let services = ServiceMap::new();
-    /// services.add(services.listing()?)?;
+    /// services.add(services.listing())?;
     /// # let (ours, theirs) = tokio::io::duplex(4096);
     /// # tokio::spawn(async move { Server::new(services).serve_connection(theirs).await });
     /// # let client = Client::handshake(ours, &Options::default()).await?;
@@ -58,10 +58,7 @@ impl ServiceMap {
     /// assert_eq!(list[0].name, "Services");
     /// # Ok(()) }
     /// ```
-    ///
-    /// # Errors
-    /// None: the names are good. It is a result as that of every other service.
-    pub fn listing(&self) -> Result<Service, ServiceError> {
+    pub fn listing(&self) -> Service {
         // Weak: the map is going to own this service, and must not be owned by it.
         Service::builder("Services", Arc::downgrade(&self.services))
             .method("list", |services, (): ()| async move {
@@ -69,6 +66,7 @@ impl ServiceMap {
                 Ok(map.services().iter().map(|service| ServiceInfo::of(service)).collect::<Vec<_>>())
             })
             .build()
+            .expect("both names are good")
     }
 }
 
