@@ -67,7 +67,7 @@ pub(crate) struct Suite {
 /// What a learner writes in one go: a module of a suite.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// The first line of its documentation, without the dot.
+    /// The first paragraph of its documentation, without the dot.
     pub(crate) title: String,
     /// What it says of itself, all of it.
     pub(crate) doc: String,
@@ -169,7 +169,8 @@ fn modules(text: &str) -> Result<Vec<String>> {
 fn add_stage(suite: &mut Suite, name: &str, file: &str, text: &str) -> Result<()> {
     let syntax = syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
     let doc: Vec<String> = syntax.attrs.iter().filter_map(doc_line).collect();
-    let title = doc.first().map(|line| line.trim_end_matches('.').to_owned()).unwrap_or_default();
+    let title =
+        doc.split(String::is_empty).next().unwrap_or_default().join(" ").trim_end_matches('.').to_owned();
     let places = doc.iter().filter_map(|line| line.strip_prefix(CHAPTER)).flat_map(|line| line.split(';'));
     let chapter = places.map(|place| place.trim().to_owned()).collect();
     let tokens: TokenStream = text.parse().map_err(|error| anyhow!("it is not Rust: {error}"))?;

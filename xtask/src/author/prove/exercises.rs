@@ -70,7 +70,7 @@ fn exercise_of(day: &Day, program: &Program, report: &mut Report) -> Result<()> 
 
 /// What is wrong with the outcome of a test on the exercise of a day, if anything is. An earlier day's test may come to
 /// a function of the day, too, where the day has changed what it calls.
-fn judge(day: &Day, own: bool, outcome: &Outcome) -> Option<String> {
+pub(crate) fn judge(day: &Day, own: bool, outcome: &Outcome) -> Option<String> {
     let mut todos = todos(&outcome.output);
     let comes_to_a_todo = todos.any(|todo| todo.starts_with(&strip::message(day.number, "")));
     let tail = tail(&outcome.output);

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::author::prove::scratch::Scratch;
 use crate::author::prove::steps;
 use crate::author::prove::variants::{self, Edit};
-use crate::author::prove::{Report, Wanted, build, run_all, tail};
+use crate::author::prove::{Report, Wanted, alone, build, run_all, tail};
 use crate::course::failures::{Finding, Step};
 use crate::course::runner::{Program, Verdict};
 use crate::course::tree::{self, Tree};
@@ -61,7 +61,7 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], wanted: Wanted, report: 
         let mut of_day = fitting(day, labs, &tree, report);
         let functions = steps::functions(root, day, &tree::read(root, day)?)?;
         let mut combined = at_once(&tree, &mut of_day)?;
-        steps::add_marks(&mut combined, &functions)?;
+        steps::add_marks(day, &mut combined, &functions)?;
         scratch.put(root, day, &combined)?;
         cases.extend(of_day);
         marked.push((*day, tree, functions));
@@ -92,6 +92,14 @@ pub(crate) fn prove(root: &Path, days: &[&'static Day], wanted: Wanted, report: 
         return Ok(());
     }
     let full = wanted.full;
+    for (day, ..) in &marked {
+        let stages =
+            report.rows.get(&day.number).and_then(|row| row.walls.as_ref()).map(|walls| walls.stages.clone());
+        let program = built.programs.iter().find(|program| program.krate == day.name);
+        if let (Some(stages), Some(program)) = (stages, program) {
+            alone::run(day, program, &stages, full, report)?;
+        }
+    }
     try_out(&built.programs, &together, full, report)?;
 
     let rounds = rounds(alone);

@@ -6,6 +6,7 @@
 //!   none of the day's own suite passes by luck, none hangs, or takes other tests along.
 //! * **The steps.** How many functions each test needs that no earlier one did (see `steps`). The table of the stages
 //!   (see `course::stages`) says the same.
+//! * **Each stage alone.** As an exercise it compiles, and its tests come to a `todo!()` (see `alone`).
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
@@ -13,6 +14,7 @@
 //! All of it happens in copies of the course (see `scratch`), and the days do not depend on each other: so the
 //! exercises of all days are built at once (see `exercises`), and so are their labs (see `labs`).
 
+mod alone;
 mod exercises;
 mod labs;
 mod scratch;
@@ -86,6 +88,7 @@ pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<
     if wanted.exercises {
         let part = if wanted.full { Part::All } else { Part::Core };
         exercises::prove(root, &days, part, &mut report)?;
+        alone::compile(root, &days, &mut report)?;
     }
     if wanted.labs {
         labs::prove(root, &days, wanted, &mut report)?;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! fn next(&mut self) -> Option<u8> {         fn next(&mut self) -> Option<u8> {
-//!     BODY                            ──▶        { static …; if … { crate::step("src/a.rs: A::next") } }
+//!     BODY                            ──▶        { static …; if … { crate::step("src/a.rs: A::next") } … }
 //! }                                              BODY
 //!                                            }
 //! ```
@@ -21,10 +21,13 @@ use crate::course::stages::{Given, Stage};
 use crate::course::tree::{self, Tree};
 use crate::course::{functions, suites};
 use crate::learner::exercise;
-use crate::learner::strip::Function;
+use crate::learner::strip::{self, Function};
 
 /// The variable that makes the functions tell.
 pub(crate) const VARIABLE: &str = "RRPC_STEPS";
+
+/// The variable with the functions that are a `todo!()`, a line for each.
+pub(crate) const UNWRITTEN: &str = "RRPC_UNWRITTEN";
 
 /// What a line in a test's output begins with.
 const MARK: &str = "@step ";
@@ -35,6 +38,15 @@ const STEP_FN: &str = r#"
 pub(crate) fn step(name: &str) {
     if std::env::var_os("RRPC_STEPS").is_some() {
         std::io::Write::write_all(&mut std::io::stderr(), format!("\n@step {name}\n").as_bytes()).ok();
+    }
+}
+
+/// A function is called, which may be one that is not written.
+pub(crate) fn unwritten(name: &str, message: &str) {
+    static NAMES: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let names = NAMES.get_or_init(|| std::env::var("RRPC_UNWRITTEN").unwrap_or_default());
+    if names.lines().any(|line| line == name) && !std::thread::panicking() {
+        todo!("{message}");
     }
 }
 "#;
@@ -71,22 +83,24 @@ pub(crate) fn before(root: &Path, day: &Day, after: &Tree) -> Result<Option<Tree
     before.map(|before| Ok(tree::carried(root, &tree::read(root, before)?, before, day, after))).transpose()
 }
 
-/// Makes these functions of the day tell when they are called.
+/// Makes these functions of the day tell when they are called, and makes each of them a `todo!()` on demand.
 ///
 /// # Errors
 ///
 /// A file is not Rust.
-pub(crate) fn add_marks(tree: &mut Tree, functions: &[String]) -> Result<()> {
+pub(crate) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Result<()> {
     for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
     {
         *text = functions::begin_with(text, |name| {
+            let message = strip::message(day.number, name);
             let name = format!("{path}: {name}");
             let seen =
                 "static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);";
             let first = "!SEEN.swap(true, std::sync::atomic::Ordering::Relaxed)";
+            let unwritten = format!("crate::unwritten({name:?}, {message:?});");
             functions
                 .contains(&name)
-                .then(|| format!(" {{ {seen} if {first} {{ crate::step({name:?}); }} }}"))
+                .then(|| format!(" {{ {seen} if {first} {{ crate::step({name:?}); }} {unwritten} }}"))
         })?;
     }
     if let Some(lib) = tree.get_mut("src/lib.rs") {
