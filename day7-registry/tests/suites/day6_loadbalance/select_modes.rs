@@ -1,8 +1,8 @@
 //! Select modes: random, in turns, and by weight.
 //!
-//! Write `SelectMode::from_str`, `List::new`, `Selector::turns`, `Turns::choose`, `choose_by_weight` and `follow`, and
-//! `Candidates::next` in `src/balance/select.rs`. The tests choose through `MultiServersDiscovery`: write `with_weights`,
-//! `unknown`, `update` and `get` in `src/balance/multi_servers.rs`.
+//! Write `SelectMode::from_str`, `List::new`, `Selector::new` and `list`, `Turns::choose`, `choose_by_weight` and
+//! `follow`, and `Candidates::next` in `src/balance/select.rs`. The tests choose through `MultiServersDiscovery`: write
+//! `with_weights`, `unknown`, `update` and `get` in `src/balance/multi_servers.rs`.
 //!
 //! Chapter: Choosing one of many
 
