@@ -11,7 +11,8 @@
 //! A `Selector` knows where each mode stands. It gives the servers of a call in order: the first one, and then those
 //! to fail over to.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -120,13 +121,20 @@ impl Selector {
         // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
         // any, as the list may not be known yet; each choice brings it into range.
         let next = rand::rng().random_range(0..usize::MAX);
-        let turns = Turns { list: List::new(Arc::default()), next, by_weight: BTreeSet::new() };
+        let turns = Turns { list: List::new(Arc::default()), next, by_weight: BinaryHeap::new() };
         Selector { servers, turns: Mutex::new(turns) }
     }
 
     /// The newest list, which is empty while none is known.
     pub(super) fn list(&self) -> Arc<List> {
-        Arc::clone(&self.turns().list)
+        let mut turns = self.turns();
+        let newest = self.servers.borrow().list.clone();
+        if let Some(servers) = newest
+            && !Arc::ptr_eq(&servers, &turns.list.servers)
+        {
+            turns.follow(List::new(servers));
+        }
+        Arc::clone(&turns.list)
     }
 
     /// The servers of one call.
@@ -134,16 +142,8 @@ impl Selector {
         Candidates { selector: self, mode, list: self.list(), tried: HashSet::new(), owners: 0 }
     }
 
-    /// Where the modes stand, in the newest list.
     fn turns(&self) -> MutexGuard<'_, Turns> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = self.servers.borrow().list.clone();
-        if let Some(servers) = newest
-            && !Arc::ptr_eq(&servers, &turns.list.servers)
-        {
-            turns.follow(List::new(servers));
-        }
-        turns
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,7 +161,7 @@ struct Turns {
     /// The next turn of round robin.
     next: usize,
     /// `(when, position in the list)`: the next turn of each server by weight, the earliest first.
-    by_weight: BTreeSet<(u128, usize)>,
+    by_weight: BinaryHeap<Reverse<(u128, usize)>>,
 }
 
 impl Turns {
@@ -189,24 +189,30 @@ impl Turns {
     }
 
     fn choose_by_weight(&mut self, tried: &HashSet<usize>) -> usize {
-        let next = self.by_weight.iter().find(|(_, position)| !tried.contains(position));
-        let (turn, position) = *next.expect("a turn for each server of the list");
-        self.by_weight.remove(&(turn, position));
-        self.by_weight.insert((turn + self.list.period(position), position));
-        position
+        let mut skipped = Vec::new();
+        loop {
+            let Reverse((turn, position)) = self.by_weight.pop().expect("a turn for each server of the list");
+            if tried.contains(&position) {
+                skipped.push(Reverse((turn, position)));
+                continue;
+            }
+            self.by_weight.push(Reverse((turn + self.list.period(position), position)));
+            self.by_weight.extend(skipped);
+            return position;
+        }
     }
 
     /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
     fn follow(&mut self, list: Arc<List>) {
-        let now = self.by_weight.first().map_or(0, |(turn, _)| *turn);
+        let now = self.by_weight.peek().map_or(0, |Reverse((turn, _))| *turn);
         let begin = |position| now + rand::rng().random_range(0..list.period(position));
         let mut turns: Vec<_> = (0..list.servers.len()).map(begin).collect();
-        for (turn, position) in &self.by_weight {
+        for Reverse((turn, position)) in &self.by_weight {
             if let Some(stays) = list.position(&self.list.servers[*position].endpoint) {
                 turns[stays] = *turn;
             }
         }
-        self.by_weight = turns.into_iter().zip(0..).collect();
+        self.by_weight = turns.into_iter().zip(0..).map(Reverse).collect();
         self.list = list;
     }
 }

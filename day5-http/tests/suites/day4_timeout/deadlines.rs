@@ -1,7 +1,7 @@
 //! A limit: the future that it waits for is dropped when the time is over.
 //!
 //! In `src/client/mod.rs`: `negotiate`, which is yesterday's handshake. In `src/wire/frame.rs`: `flush_step`, and
-//! change `next` and `announced_len`.
+//! change `announced_len`.
 //!
 //! Works then: a handshake that is not answered ends at its limit.
 //!

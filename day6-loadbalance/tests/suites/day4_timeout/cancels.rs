@@ -1,8 +1,8 @@
 //! Cancels: a caller that gives up tells the server, and the handler stops.
 //!
 //! The client sends its cancels already. On the server's side: `remove` in `src/server/handlers.rs`, `within` in
-//! `src/server/handler.rs`, and in `src/server/connection.rs` `refuse`, and change `run`, `receive` and `start`. Of
-//! `src/server/liveness.rs` write `first` and `over`, which end a connection; a first version may wait without an end.
+//! `src/server/handler.rs`, and in `src/server/connection.rs` change `run`, `receive` and `start`. Of
+//! `src/server/liveness.rs` write `first`, which ends a connection; a first version may wait without an end.
 //!
 //! Works then: a caller that gives up stops its handler, on the other side of the wire.
 //!

@@ -1,6 +1,6 @@
 //! Broadcast: one call to every server.
 //!
-//! In `src/balance/broadcast.rs`: `call_each` with `broadcast`, then `broadcast_all`.
+//! In `src/balance/broadcast.rs`: `broadcast` and `call_one`, then `broadcast_all`.
 //!
 //! Works then: one call goes to every server, and ends with the first failure or with all results.
 //!

@@ -1,8 +1,8 @@
 //! Calls, and one shared connection for each server.
 //!
-//! In `src/balance/failover.rs`: `next` and `attempt_deadline`. In `src/balance/pool.rs`: `connect`, `dial` and
-//! `begin`; `run` and `connected` of an attempt; `is_usable`, `less_loaded` and `follow_list`. And `call_on` in
-//! `src/balance/mod.rs`.
+//! In `src/balance/failover.rs`: `Failover::new`, `next` and `attempt_deadline`. In `src/balance/pool.rs`: `connect`,
+//! `dial` and `begin`; `run` of an attempt, and `drop` of a name that is listed; `is_usable`, `less_loaded` and
+//! `follow_list`.
 //!
 //! Works then: calls go to many servers, over one shared connection to each.
 //!

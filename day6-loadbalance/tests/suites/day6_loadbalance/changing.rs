@@ -1,6 +1,6 @@
 //! Servers come and go, and their connections with them.
 //!
-//! Nothing to write: run it. What is red here is the task that follows the list, in `src/balance/pool.rs`.
+//! In `src/balance/discovery.rs`: `refreshed`; in `src/balance/failover.rs`: `renewed`; in `src/balance/select.rs`: `renew`.
 //!
 //! Works then: servers come and go while calls are made, and their connections with them.
 //!

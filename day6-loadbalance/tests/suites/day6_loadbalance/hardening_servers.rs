@@ -1,7 +1,6 @@
 //! Hardening: servers that fall silent, a list that is a moment old, connectors, and very many servers.
 //!
-//! Write `newer` in `src/balance/list.rs`, and `newer_list` and `any_connected` in `src/balance/failover.rs`. For the
-//! rest see `src/balance/pool.rs`.
+//! Write `any_connected` in `src/balance/failover.rs`. For the rest see `src/balance/pool.rs`.
 //!
 //! Chapter: A server that hangs; Servers come and go; Limits
 

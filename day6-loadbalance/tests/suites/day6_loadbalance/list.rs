@@ -1,7 +1,7 @@
 //! The list of servers, and who watches it.
 //!
-//! In `src/balance/multi_servers.rs`: `fail`. Then the beginning of a call, which needs no server yet: `call` in
-//! `src/balance/mod.rs`, `Failover::new` in `src/balance/failover.rs`, and `known` in `src/balance/list.rs`.
+//! In `src/balance/multi_servers.rs`: `fail`. Then the beginning of a call, which needs no server yet: `known` in
+//! `src/balance/discovery.rs`, `Pool::new` in `src/balance/pool.rs`, and `call` in `src/balance/failover.rs`.
 //!
 //! Works then: a call waits for the list of servers, and learns why there is none.
 //!

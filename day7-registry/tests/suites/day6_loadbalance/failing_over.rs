@@ -1,7 +1,7 @@
 //! Fail-over: what surely has not run goes to the next server, and nothing else does.
 //!
-//! Nothing to write: run it. What is red here is the order of the candidates in `src/balance/failover.rs`, or which
-//! errors `src/balance/mod.rs` takes elsewhere.
+//! Nothing to write: run it. What is red here is the order of the candidates, or which errors go elsewhere, both in
+//! `src/balance/failover.rs`.
 //!
 //! Works then: what surely has not run goes to the next server, and nothing else does.
 //!

@@ -1,6 +1,6 @@
 //! Handles: one client, with a mode, a time limit and metadata for each handle; calls that are started; contracts.
 //!
-//! In `src/balance/mod.rs`: `with_metadata`; in `src/balance/start.rs`: `start`.
+//! In `src/balance/mod.rs`: `with_metadata` and `start`.
 //!
 //! Works then: all of day 6's core: one client, with a mode, a time limit and metadata for each handle, and contracts
 //! over it.

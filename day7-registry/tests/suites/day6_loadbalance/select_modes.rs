@@ -1,8 +1,8 @@
 //! Select modes: random, in turns, and by weight.
 //!
-//! In `src/balance/select.rs`: `from_str`; then `Candidates::next` and `Turns::choose`. The tests choose through a list
-//! that is given by hand: `update` in `src/balance/multi_servers.rs`, and `get` in `src/balance/list.rs`. Last come the
-//! weights, `ByWeight::choose` and `follow`.
+//! In `src/balance/select.rs`: `from_str`; then `Selector::new` and `list`, `Candidates::next` and `Turns::choose`. The
+//! tests choose through a list that is given by hand: `update` in `src/balance/multi_servers.rs`. Last come the weights,
+//! `choose_by_weight` and `follow`.
 //!
 //! Works then: one of many is chosen: by chance, in turns, and by weight.
 //!

@@ -1,6 +1,6 @@
 //! Discovery: a list that is refreshed beside the calls.
 //!
-//! In `src/registry/discovery.rs`: `start_with`, and of its task `run`, `finish` and `update`.
+//! In `src/registry/discovery.rs`: `start_with`, its task `run`, and `update`.
 //!
 //! Works then: a balanced client follows the registry, and no call waits for a refresh.
 //!

@@ -1,7 +1,7 @@
 //! The heartbeat keeps a lease until it is dropped.
 //!
-//! In `src/registry/heartbeat.rs`: `Heartbeat::start`, and of its task `attempt` and `run`; then `next` in
-//! `src/registry/backoff.rs`, and `shutdown`.
+//! In `src/registry/backoff.rs` the pauses, and in `src/registry/heartbeat.rs`: `Heartbeat::start`, its task `run`, and
+//! `shutdown`.
 //!
 //! Works then: a lease is kept until its owner is dropped, and ends with it.
 //!

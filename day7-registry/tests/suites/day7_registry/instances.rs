@@ -1,6 +1,6 @@
 //! Weights, names, and who it is that registers.
 //!
-//! In `src/registry/leases.rs`: `Leases::deregister`, with `retire`, and `replaced`.
+//! In `src/registry/leases.rs`: `deregister`, with `retire`.
 //!
 //! Works then: a server leaves at once, and what an old instance still sends changes nothing.
 //!

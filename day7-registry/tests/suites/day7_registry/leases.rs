@@ -1,6 +1,6 @@
 //! The list, and how a server leaves it.
 //!
-//! In `src/registry/leases.rs`: `Leases::list` and `remove_ended`; in `src/registry/server.rs`: `list`.
+//! In `src/registry/leases.rs`: `list`.
 //!
 //! Works then: the registry lists the servers whose lease has not ended.
 //!

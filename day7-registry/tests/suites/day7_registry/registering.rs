@@ -1,8 +1,8 @@
 //! A server registers.
 //!
-//! In `src/registry/request.rs`: `server`, `weight` and `instance_id`, of which the last two may wait for the stage of
-//! instances. In `src/registry/leases.rs`: `Leases::register`, with `make_room`, `admits` and `alive`. In
-//! `src/registry/server.rs`: `register`, and as much of `deregister` as reads its request.
+//! In `src/registry/request.rs`: `server`, in which weight and instance may wait for the stage of instances. In
+//! `src/registry/leases.rs`: `register`, with `entry`, `admits` and `remove_ended`; and `servers`, which makes a name's list.
+//! In `src/registry/server.rs`: `with_lease`.
 //!
 //! Works then: a server registers, and learns for how long.
 //!
