@@ -100,8 +100,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
     }
     match failures.len() {
         0 => outln!("Each day differs from the day before by its lesson only."),
-        1 => outln!("1 failure"),
-        n => outln!("{n} failures"),
+        count => outln!("{}", term::plural(count, "failure")),
     }
     Ok(failures.is_empty())
 }
