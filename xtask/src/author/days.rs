@@ -81,7 +81,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
             before => {
                 let comparison = compare(root, before, day, &after)?;
                 print(day, &comparison);
-                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(day, before, &comparison)));
+                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &comparison)));
                 wrong.extend(checks::readme(root, day, &comparison));
                 failures.extend(checks::promise(root, day, &after, &comparison));
             }
