@@ -137,8 +137,8 @@ enum Author {
     },
     /// Prove that every exercise fails its suite, and that every lab is caught
     ///
-    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings; a test that comes
-    /// to a `todo!()` fails there, and none hangs. Labs: with each of them the test that it names fails, and without
+    /// It works in a copy of the course, in target/prove. Exercises: they compile without warnings, also each stage alone;
+    /// a test that comes to a `todo!()` fails there, and none hangs. Labs: with each of them the test that it names fails, and without
     /// them it passes. What each stage asks for is in xtask/stages.toml.
     Prove {
         /// Only this day (may be given again)

@@ -81,7 +81,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
             before => {
                 let comparison = compare(root, before, day, &after)?;
                 print(day, &comparison);
-                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(day, before, &comparison)));
+                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &comparison)));
                 wrong.extend(checks::readme(root, day, &comparison));
                 failures.extend(checks::promise(root, day, &after, &comparison));
             }
@@ -100,8 +100,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
     }
     match failures.len() {
         0 => outln!("Each day differs from the day before by its lesson only."),
-        1 => outln!("1 failure"),
-        n => outln!("{n} failures"),
+        count => outln!("{}", term::plural(count, "failure")),
     }
     Ok(failures.is_empty())
 }

@@ -1,6 +1,7 @@
 //! The course as files: the table of the seven days, and what reads, builds and runs them.
 //!
-//! To move a lesson to another file, edit [`DAYS`]. Everything else reads it from here.
+//! Its tables are data, and everything else reads them from here: [`DAYS`], the days' READMEs (see [`readme`]), and
+//! `xtask/stages.toml` (see [`stages`]).
 
 #[macro_use]
 pub(crate) mod term; // first, as its macros are known only below
@@ -20,138 +21,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// One day of the course, and the files in its `src/` that are its lesson.
+/// One day of the course.
 #[derive(Debug)]
 pub(crate) struct Day {
     /// 1 to 7.
     pub(crate) number: u8,
     /// The crate's name, which is also its directory.
     pub(crate) name: &'static str,
-    /// Files that the day may add to `src/`.
-    pub(crate) new: &'static [&'static str],
-    /// Files of the day before that it may change. [`EVERY_DAY`] may always change.
-    pub(crate) changed: &'static [&'static str],
 }
 
-/// The course. A day *may* add and change these files; what it really does, its README says and `days`
-/// checks.
+/// The course. Which files a day adds and changes, its README says, and `days` checks.
 pub(crate) const DAYS: [Day; 7] = [
-    Day {
-        number: 1,
-        name: "day1-codec",
-        new: &[
-            "error.rs",
-            "server/connection.rs",
-            "server/handler.rs",
-            "server/listener.rs",
-            "server/mod.rs",
-            "wire/codec.rs",
-            "wire/frame.rs",
-            "wire/handshake.rs",
-            "wire/message.rs",
-        ],
-        changed: &[],
-    },
-    Day {
-        number: 2,
-        name: "day2-client",
-        new: &[
-            "client/connection.rs",
-            "client/in_flight.rs",
-            "client/mod.rs",
-            "client/options.rs",
-            "wire/write_buf.rs",
-        ],
-        changed: &[
-            "error.rs",
-            "server/connection.rs",
-            "server/handler.rs",
-            "wire/codec.rs",
-            "wire/frame.rs",
-            "wire/handshake.rs",
-            "wire/message.rs",
-        ],
-    },
-    Day {
-        number: 3,
-        name: "day3-service",
-        new: &["service/contract.rs", "service/map.rs", "service/mod.rs"],
-        changed: &[],
-    },
-    Day {
-        number: 4,
-        name: "day4-timeout",
-        new: &[
-            "deadline.rs",
-            "server/accept.rs",
-            "server/budget.rs",
-            "server/handlers.rs",
-            "server/liveness.rs",
-            "server/settings.rs",
-            "wire/linger.rs",
-            "wire/tcp.rs",
-        ],
-        changed: &[
-            "client/connection.rs",
-            "client/in_flight.rs",
-            "client/mod.rs",
-            "client/options.rs",
-            "error.rs",
-            "server/connection.rs",
-            "server/handler.rs",
-            "server/listener.rs",
-            "server/mod.rs",
-            "wire/frame.rs",
-            "wire/handshake.rs",
-            "wire/message.rs",
-        ],
-    },
-    Day {
-        number: 5,
-        name: "day5-http",
-        new: &["http/connect.rs", "http/debug.rs", "http/dial.rs", "http/door.rs", "http/endpoint.rs"],
-        changed: &["client/mod.rs", "server/listener.rs", "server/mod.rs", "wire/tcp.rs"],
-    },
-    Day {
-        number: 6,
-        name: "day6-loadbalance",
-        new: &[
-            "balance/broadcast.rs",
-            "balance/discovery.rs",
-            "balance/error.rs",
-            "balance/failover.rs",
-            "balance/list.rs",
-            "balance/mod.rs",
-            "balance/multi_servers.rs",
-            "balance/pool.rs",
-            "balance/ring.rs",
-            "balance/select.rs",
-            "balance/start.rs",
-        ],
-        changed: &[],
-    },
-    Day {
-        number: 7,
-        name: "day7-registry",
-        new: &[
-            "cli.rs",
-            "cli/args.rs",
-            "cli/print.rs",
-            "registry/backoff.rs",
-            "registry/client.rs",
-            "registry/discovery.rs",
-            "registry/heartbeat.rs",
-            "registry/leases.rs",
-            "registry/mod.rs",
-            "registry/request.rs",
-            "registry/server.rs",
-            "registry/url.rs",
-            "service/map/listing.rs",
-            "story.rs",
-            "story/cast.rs",
-        ],
-        changed: &["service/map.rs"],
-    },
+    Day { number: 1, name: "day1-codec" },
+    Day { number: 2, name: "day2-client" },
+    Day { number: 3, name: "day3-service" },
+    Day { number: 4, name: "day4-timeout" },
+    Day { number: 5, name: "day5-http" },
+    Day { number: 6, name: "day6-loadbalance" },
+    Day { number: 7, name: "day7-registry" },
 ];
 
 /// Files in `src/` that are every day's own: the module map and the demo.
@@ -200,20 +87,6 @@ impl Day {
     pub(crate) fn before(&self) -> Option<&'static Day> {
         DAYS.iter().find(|other| other.number + 1 == self.number)
     }
-
-    /// Whether `path` (such as `src/frame.rs`) may be new in this day.
-    pub(crate) fn may_add(&self, path: &str) -> bool {
-        EVERY_DAY.contains(&path) || in_src(path, self.new)
-    }
-
-    /// Whether `path` (such as `src/frame.rs`) may differ from the day before.
-    pub(crate) fn may_change(&self, path: &str) -> bool {
-        EVERY_DAY.contains(&path) || in_src(path, self.changed)
-    }
-}
-
-fn in_src(path: &str, names: &[&str]) -> bool {
-    path.strip_prefix("src/").is_some_and(|name| names.contains(&name))
 }
 
 /// The day of that number, as it stands on the command line.
@@ -247,15 +120,6 @@ mod tests {
         for (index, day) in DAYS.iter().enumerate() {
             assert_eq!(usize::from(day.number), index + 1);
             assert!(day.name.starts_with(&format!("day{}-", day.number)), "{}", day.name);
-        }
-    }
-
-    #[test]
-    fn a_day_changes_only_files_that_an_earlier_day_added() {
-        for day in &DAYS {
-            for file in day.changed {
-                assert!(DAYS[..usize::from(day.number) - 1].iter().any(|earlier| earlier.new.contains(file)));
-            }
         }
     }
 }

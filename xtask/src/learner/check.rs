@@ -312,8 +312,7 @@ fn run_suite(
 fn errors(broken: &Broken) -> String {
     match broken.errors.len() {
         0 => "cargo says why".to_owned(),
-        1 => "1 error".to_owned(),
-        n => format!("{n} errors"),
+        count => term::plural(count, "error"),
     }
 }
 

@@ -191,13 +191,10 @@ impl Report {
         }
         match self.wrong.len() {
             0 => outln!("{}", wanted.proved()),
-            1 => outln!("1 failure"),
-            n => outln!("{n} failures"),
+            count => outln!("{}", term::plural(count, "failure")),
         }
     }
-}
 
-impl Report {
     /// For each day how large its steps are; with `all`, which functions each step needs.
     fn print_walls(&self, all: bool) {
         for (day, row) in &self.rows {
