@@ -17,22 +17,18 @@ fn course() -> Course {
             .write(&format!("{day}/Cargo.toml"), &format!("[package]\nname = \"{day}\"\n\n[dependencies]\n"));
     }
     course.write_in(&DAYS, "src/main.rs", "fn main() { CRATE::run() }\n");
-    course.write_in(&DAYS, "src/server/listener.rs", "//! As in CRATE.\n");
+    course.write_in(&DAYS, "src/wire/codec.rs", "//! As in CRATE.\n");
     course.suite(&DAYS, "day1_codec", &[("frames", FRAMES)]);
     course.write_in(&DAYS, "tests/suites/support/deadline.rs", "pub fn within() {}\n");
     course.write("day1-codec/tests/suites/support/mod.rs", SUPPORT);
-    course.write("day1-codec/src/lib.rs", "pub mod server;\n");
-    course.write_in(
-        &DAYS[..1],
-        "README.md",
-        &format!("{TABLE}| `src/server/listener.rs` | new | frames |\n"),
-    );
+    course.write("day1-codec/src/lib.rs", "pub mod wire;\n");
+    course.write_in(&DAYS[..1], "README.md", &format!("{TABLE}| `src/wire/codec.rs` | new | frames |\n"));
 
     course.write(
         "day2-client/tests/suites/support/mod.rs",
         &SUPPORT.replace("\n\n", "\n\npub fn half() {}\n\n"),
     );
-    course.write("day2-client/src/lib.rs", "pub mod client;\npub mod server;\n");
+    course.write("day2-client/src/lib.rs", "pub mod client;\npub mod wire;\n");
     course.write("day2-client/src/client/mod.rs", "//! The client.\n");
     course.suite(&DAYS[1..], "day2_client", &[("calls", &FRAMES.replace("Frame", "Client"))]);
     course.write_in(&DAYS[1..], "README.md", &format!("{TABLE}| `src/client/mod.rs` | new | calls |\n"));
@@ -152,11 +148,8 @@ fn the_helpers_module_may_only_gain_lines() {
 #[test]
 fn a_source_file_may_not_go_away() {
     let course = course();
-    course.remove("day2-client/src/server/listener.rs");
-    assert_only_failure(
-        &course.xtask(&["author", "days"]),
-        &["day2-client/src/server/listener.rs", "only add"],
-    );
+    course.remove("day2-client/src/wire/codec.rs");
+    assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/src/wire/codec.rs", "only add"]);
 }
 
 #[test]
@@ -182,10 +175,7 @@ fn the_readme_says_what_the_diff_says() {
     for (rows, words) in [
         ("", ["src/client/mod.rs", "not listed"]),
         ("| `src/client/mod.rs` | changed | calls |\n", ["src/client/mod.rs", "but it is new"]),
-        (
-            &format!("{good}| `src/server/listener.rs` | changed | no |\n"),
-            ["src/server/listener.rs", "the same as"],
-        ),
+        (&format!("{good}| `src/wire/codec.rs` | changed | no |\n"), ["src/wire/codec.rs", "the same as"]),
         (
             &format!("{good}| `src/client/in_flight.rs` | new | no |\n"),
             ["src/client/in_flight.rs", "not there"],
@@ -225,7 +215,7 @@ fn the_course_says_how_much_each_day_is() {
 #[test]
 fn a_file_may_not_be_too_long() {
     let course = course();
-    course.write_in(&DAYS, "src/server/listener.rs", &"//\n".repeat(300));
+    course.write_in(&DAYS, "src/wire/codec.rs", &"//\n".repeat(300));
     assert!(course.xtask(&["author", "days"]).ok);
     course.write("day2-client/src/client/mod.rs", &"//\n".repeat(301));
     assert_only_failure(&course.xtask(&["author", "days"]), &["day2-client/src/client/mod.rs", "301 lines"]);
