@@ -117,6 +117,10 @@ impl Pool {
     /// # Cancel safety
     /// Cancellation-safe: the attempt goes on for the others.
     pub(super) async fn dial(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Client, BalanceError> {
+        let ready = lock(&self.entries).get(endpoint).and_then(Entry::client);
+        if let Some(client) = ready {
+            return Ok(client); // most calls end here, and need no timer
+        }
         let begin = Instant::now();
         let connected = timeout_at(deadline, self.connect(endpoint)).await.unwrap_or_else(|_| {
             if let Some(entry) = lock(&self.entries).get_mut(endpoint) {
