@@ -1,7 +1,7 @@
 //! Hardening, the end: the last message arrives, and waiting for that has its limits.
 //!
-//! No new function. See `src/wire/linger.rs`, and who uses it: `close` in `src/server/connection.rs`, and `run` in
-//! `src/client/connection.rs`.
+//! Change `close` in `src/server/connection.rs`. For the rest see `src/wire/linger.rs`, and `run` in
+//! `src/client/connection.rs`, which uses it, too.
 //!
 //! Chapter: Limits
 

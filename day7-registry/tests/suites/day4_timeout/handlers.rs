@@ -1,6 +1,6 @@
 //! A handler has a limit: the smaller one of the client's and the server's.
 //!
-//! Change `close` in `src/server/connection.rs`. The limit itself is written: these tests show whether the smaller one
+//! Nothing to write: run it. The limit itself is a part of the stage before. These tests show whether the smaller one
 //! wins.
 //!
 //! Works then: a handler ends at the smaller one of the client's limit and the server's.

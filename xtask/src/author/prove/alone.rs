@@ -94,7 +94,8 @@ pub(crate) fn run(
     let mut unnoticed: Vec<&Stage> = stages.iter().filter(|stage| !stage.functions.is_empty()).collect();
     for ((stage, _, name, own), outcome) in jobs.iter().zip(&outcomes) {
         unnoticed.retain(|other| other.name != stage.name || !own || !failed(outcome));
-        let wrong = judge(day, *own, outcome);
+        // A test may pass while a task behind it comes to a `todo!`; but not all tests of a stage.
+        let wrong = judge(day, false, outcome);
         report
             .wrong
             .extend(wrong.map(|why| format!("{}, stage {} alone: {name}: {why}", day.name, stage.name)));
