@@ -8,6 +8,7 @@
 //!
 //! A discovery knows the servers. It does not choose: that is [`select`](crate::balance::select)'s.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,16 +66,33 @@ pub struct Servers {
 }
 
 /// There is no server to choose.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DiscoveryError {
     /// The list is known, and it is empty.
-    #[error("no servers are available")]
     NoServers,
     /// The list is not known yet, and cannot be had now. If the time of a call is over before the list is
     /// there, the source is [`Error::Timeout`](crate::Error::Timeout).
-    #[error("the list of servers is not available: {0}")]
-    Unavailable(#[source] SharedError),
+    Unavailable(SharedError),
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DiscoveryError::NoServers => f.write_str("no servers are available"),
+            DiscoveryError::Unavailable(why) => write!(f, "the list of servers is not available: {why}"),
+        }
+    }
+}
+
+// By hand: the source is what is in the `Arc`, so that it can be told by its type.
+impl std::error::Error for DiscoveryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            DiscoveryError::NoServers => None,
+            DiscoveryError::Unavailable(why) => Some(&**why),
+        }
+    }
 }
 
 /// Knows the servers of one service.
