@@ -1,4 +1,4 @@
-//! What a client asks for, and how long it waits.
+//! The settings of a client.
 
 use crate::wire::codec::Codec;
 use crate::wire::handshake::{ClientHello, DEFAULT_MAX_BODY_LEN, DEFAULT_MAX_IN_FLIGHT};

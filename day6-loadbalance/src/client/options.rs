@@ -1,4 +1,4 @@
-//! What a client asks for, and how long it waits.
+//! The settings of a client.
 
 use std::time::Duration;
 
