@@ -146,6 +146,33 @@ fn the_helpers_module_may_only_gain_lines() {
 }
 
 #[test]
+fn an_excerpt_in_a_chapter_stands_in_the_source() {
+    let source = "/// Reads.\nfn read() {\n    one();\n    two();\n}\nfn one() {}\n";
+    let cases = [
+        ("src/wire/codec.rs, read\n/// Reads.\nfn read() {\n    // …\n    two();", None),
+        ("src/wire/codec.rs, read\ntwo();\none();", Some("one();")),
+        ("src/wire/codec.rs, read\nthree();", Some("three();")),
+        ("src/wire/codec.rs, write\none();", Some("it has no write")),
+        ("src/wire/other.rs, read\none();", Some("src/wire/other.rs")),
+    ];
+    for (excerpt, wrong) in cases {
+        let course = course();
+        course.write_in(&DAYS, "src/wire/codec.rs", source);
+        let rows = "| `src/wire/codec.rs` | new | frames |\n";
+        course.write_in(
+            &DAYS[..1],
+            "README.md",
+            &format!("{TABLE}{rows}\n```rust,ignore\n// {excerpt}\n```\n"),
+        );
+        let days = course.xtask(&["author", "days"]);
+        match wrong {
+            None => assert!(days.ok, "{excerpt}: {days:?}"),
+            Some(wrong) => assert_only_failure(&days, &["day1-codec/README.md", wrong]),
+        }
+    }
+}
+
+#[test]
 fn a_source_file_may_not_go_away() {
     let course = course();
     course.remove("day2-client/src/wire/codec.rs");

@@ -72,7 +72,7 @@ pub enum DiscoveryError {
     /// The list is known, and it is empty.
     NoServers,
     /// The list is not known yet, and cannot be had now. If the time of a call is over before the list is
-    /// there, the source is [`Error::Timeout`](crate::Error::Timeout).
+    /// there, the source is [`Error::Timeout`].
     Unavailable(SharedError),
 }
 

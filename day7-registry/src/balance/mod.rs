@@ -140,6 +140,7 @@ impl BalancedClient {
         let call = tokio::spawn(async move { client.call(&service_method, &args).await });
         StartedCall { task: AbortOnDropHandle::new(call) }
     }
+
     /// A connection with the settings of this handle, for what is left of the time of a call.
     fn configure(&self, client: &Client, deadline: Instant) -> Client {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -224,3 +224,52 @@ fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
     }
     failures
 }
+
+/// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that file from that item
+/// on, in that order. A line `// …` stands for lines that are left out.
+pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
+    let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+    let mut failures = Vec::new();
+    for block in text.split("\n```rust,ignore\n").skip(1) {
+        let mut lines = block.lines().take_while(|line| *line != "```").map(str::trim);
+        let head = lines.next().unwrap_or_default();
+        let Some((file, item)) = head.strip_prefix("// src/").and_then(|place| place.split_once(", ")) else {
+            continue; // no excerpt
+        };
+        let file = format!("src/{file}");
+        let Some(source) = tree.get(&file) else {
+            failures.push(format!("README.md: an excerpt of {file}, which is not there"));
+            continue;
+        };
+        // `impl Drop for Entry` has all its words in one line, and so has `fn read` of `FrameReader::read`.
+        let words: Vec<_> = item.rsplit("::").next().unwrap_or(item).split([' ', '!']).collect();
+        let is_item = |line: &&str| {
+            let has = |word: &&str| {
+                line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == *word)
+            };
+            let kinds = ["fn", "struct", "enum", "trait", "impl", "type", "macro_rules"];
+            kinds.iter().any(has) && words.iter().filter(|word| !word.is_empty()).all(has)
+        };
+        let code: Vec<_> = source.lines().map(str::trim).collect();
+        let found = code.iter().enumerate().filter(|(_, line)| is_item(line)).map(|(number, _)| number);
+        let shown: Vec<_> = lines.filter(|line| !line.is_empty() && *line != "// …").collect();
+        // The item may be there twice, such as two functions of one name: one of them has the lines.
+        let missing = found.map(|from| {
+            let mut below =
+                code[code[..from].iter().rposition(|line| !is_above(line)).map_or(0, |at| at + 1)..].iter();
+            shown.iter().find(|line| !below.any(|other| other == *line))
+        });
+        match missing.min_by_key(|missing| missing.is_some()) {
+            None => failures.push(format!("README.md: an excerpt of {file}: it has no {item}")),
+            Some(Some(line)) => failures
+                .push(format!("README.md: {file}, {item}: this line is not there, or not there yet: {line}")),
+            Some(None) => {}
+        }
+    }
+    failures
+}
+
+/// Whether a line belongs to the item below it.
+fn is_above(line: &str) -> bool {
+    line.starts_with("///") || line.starts_with("#[")
+}

@@ -74,6 +74,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
         wrong.extend(checks::length(&after));
         wrong.extend(layers::check(&after));
         wrong.extend(checks::suite(root, day, &after));
+        wrong.extend(checks::excerpts(root, day, &after));
         match day.before() {
             Some(before) if !before.exists(root) => {
                 notes.push(format!("{} is not compared: {} does not exist yet", day.name, before.name));
