@@ -255,11 +255,11 @@ pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         let shown: Vec<_> = lines.filter(|line| !line.is_empty() && *line != "// …").collect();
         // The item may be there twice, such as two functions of one name: one of them has the lines.
         let missing = found.map(|from| {
-            let mut below =
-                code[code[..from].iter().rposition(|line| !is_above(line)).map_or(0, |at| at + 1)..].iter();
+            let above = code[..from].iter().rev().take_while(|line| is_above(line)).count();
+            let mut below = code[from - above..].iter();
             shown.iter().find(|line| !below.any(|other| other == *line))
         });
-        match missing.min_by_key(|missing| missing.is_some()) {
+        match missing.min_by_key(Option::is_some) {
             None => failures.push(format!("README.md: an excerpt of {file}: it has no {item}")),
             Some(Some(line)) => failures
                 .push(format!("README.md: {file}, {item}: this line is not there, or not there yet: {line}")),
