@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Many calls share one connection, and replies come in any order; the `seq` says which call a reply belongs
-//! to. A request waits in its caller's entry until it is written. So entry and request appear in one step and
-//! leave in one: there is no entry without its request, and the request of a caller that has gone is not sent.
+//! to. A request waits in its caller's entry until it is written. Both are made in one step, and the request of a
+//! caller that has gone is not sent.
 //!
 //! Each entry leaves the table exactly once: by its reply, because its caller went away, or because the
 //! connection ended. A guard owns it, the [`PendingCall`](super::PendingCall), so it cannot stay behind.

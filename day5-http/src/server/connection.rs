@@ -277,8 +277,8 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
         Message::Goaway { reason: reason.to_owned() }.queue(&mut self.writer, self.codec, 0)
     }
 
-    /// Stops the handlers, and writes the replies that are queued. If the client broke the rules or was too slow,
-    /// the last message says why this ends.
+    /// Stops the handlers, and writes the replies that are queued. If the client broke the rules or sent too slowly,
+    /// the last message says why this ends. A client that has taken nothing for its time is not waited for.
     async fn close(&mut self, result: &Result<(), Error>) {
         // The client has left, or its messages cannot be told apart any more: these calls have no caller.
         self.handlers.abort_all();

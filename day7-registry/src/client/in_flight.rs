@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Replies come in any order; the `seq` says which call a reply belongs to. A request waits in its caller's entry
-//! until it is written: there is no entry without its request, and the request of a caller that has gone is not sent.
+//! until it is written: both are made in one step, and the request of a caller that has gone is not sent.
 //!
 //! A guard owns each entry, the [`PendingCall`](super::PendingCall). It leaves exactly once: by its reply, at its
 //! deadline, with its caller, or with the connection. If its request was sent and there is no reply, a cancel follows.
