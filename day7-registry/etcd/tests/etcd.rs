@@ -14,8 +14,9 @@ use rrpc_etcd::EtcdRegistry;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A lease that etcd grants with the election timeout of these clusters.
-const LEASE: Duration = Duration::from_secs(2);
+/// A lease that etcd grants with the election timeout of these clusters. It is longer than an election
+/// takes, on a busy machine too.
+const LEASE: Duration = Duration::from_secs(3);
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(30), future).await {

@@ -1,6 +1,6 @@
 //! The client's half of the handshake, and what a caller must know about an error.
 //!
-//! In `src/wire/frame.rs` change `next`; then `offer` in `src/wire/handshake.rs`. A client begins with it: `handshake`
+//! In `src/wire/frame.rs` change `fill`; then `offer` in `src/wire/handshake.rs`. A client begins with it: `handshake`
 //! in `src/client/mod.rs`, and of its table in `src/client/in_flight.rs` the beginning and the end, `new`, `close` and
 //! `fail_all`.
 //!

@@ -249,3 +249,42 @@ fn longest_choice_beside_a_new_ring() -> (Duration, Duration) {
         (longest, ring.join().unwrap())
     })
 }
+
+/// A task that watches the servers sees every new list, and the same list after an update that changes nothing. Attempts are
+/// counted, and an error stays until the next good one.
+///
+/// Tomorrow a registry sends the same list again and again, and a new one makes clients look at their connections.
+///
+/// Hint: keep the old `Arc` if the servers are equal.
+#[test]
+fn an_update_that_changes_nothing_keeps_the_list() {
+    run(async || {
+        let discovery = MultiServersDiscovery::unknown();
+        let mut watch = discovery.servers();
+        let seen = watch.borrow_and_update().clone();
+        assert!(seen.list.is_none() && seen.error.is_none() && seen.attempts == 0, "{seen:?}");
+
+        let mut lists = Vec::new();
+        for (names, attempts) in [("ab", 1), ("abb", 2), ("bc", 3)] {
+            discovery.update(instances(names));
+            within("the watch changes", watch.changed()).await.unwrap();
+            let seen = watch.borrow_and_update().clone();
+            assert_eq!(seen.attempts, attempts);
+            lists.push(seen.list.unwrap());
+        }
+        assert!(Arc::ptr_eq(&lists[0], &lists[1]), "an update that changes nothing made a new list");
+        assert_eq!((names_of(&lists[1]), names_of(&lists[2])), ("ab".to_owned(), "bc".to_owned()));
+
+        discovery.fail("no answer");
+        let seen = watch.borrow_and_update().clone();
+        assert_eq!(
+            (seen.attempts, seen.error.map(|error| error.to_string()).as_deref()),
+            (4, Some("no answer"))
+        );
+        assert!(Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a failure has changed the list");
+        discovery.update([Instance::new(endpoint("tcp@b:7000")).weight(2), endpoint("tcp@c:7000").into()]);
+        let seen = watch.borrow_and_update().clone();
+        assert!(seen.error.is_none(), "the attempt was good, but {:?} is still there", seen.error);
+        assert!(!Arc::ptr_eq(&lists[2], &seen.list.unwrap()), "a new weight makes a new list");
+    });
+}
