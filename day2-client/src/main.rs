@@ -176,6 +176,8 @@ async fn close(client: &Client) -> Result<()> {
     for _ in 0..3 {
         calls.push(client.start("Arith.sleep", &Sleep { millis: 60_000 }).await?);
     }
+    // Requests leave in order: with the reply to this one, the three were sent.
+    client.call::<_, i32>("Arith.sum", &Sum { num1: 1, num2: 2 }).await?;
     println!("   In flight: {} calls that sleep for a minute. Now we close the client.", client.in_flight());
     let begin = Instant::now();
     client.close();
