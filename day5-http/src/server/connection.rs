@@ -64,24 +64,26 @@ pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
             () = shutdown.cancelled() => Err(Error::Disconnected(SHUTTING_DOWN.to_owned())),
         }
     };
-    let (codec, hello) = match limit("the handshake", settings.handshake_timeout, accepted).await {
+    // Boxed, as is the end: a connection at work keeps no room for either. Both would be 0.5 KiB.
+    let accepted = Box::pin(limit("the handshake", settings.handshake_timeout, accepted)).await;
+    let (codec, hello) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
             if let Error::Timeout { .. } | Error::Disconnected(_) = error {
                 handshake::refuse(&mut writer, &error.to_string());
             }
-            linger(&mut reader, &mut writer, settings.end_of_lingering(&shutdown)).await;
+            Box::pin(linger(&mut reader, &mut writer, settings.end_of_lingering(&shutdown))).await;
             return Err(error);
         }
     };
 
-    let own = settings.handle_timeout;
+    let asked = hello.handle_timeout_ms.map_or(Duration::MAX, Duration::from_millis);
     let mut connection = Connection {
         handler,
         settings,
         codec,
         max_reply_len: hello.max_body_len,
-        handle_timeout: hello.handle_timeout_ms.map_or(own, |asked| own.min(Duration::from_millis(asked))),
+        handle_timeout: settings.handle_timeout.min(asked),
         context: Arc::new(Context { codec, peer, shutdown: shutdown.clone() }),
         reader: MessageReader::new(reader, codec),
         writer,
@@ -92,7 +94,7 @@ pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
         liveness: Liveness::new(),
     };
     let result = connection.run(&shutdown).await;
-    connection.close(&result).await;
+    Box::pin(connection.close(&result)).await;
     result
 }
 

@@ -21,7 +21,7 @@ use crate::wire::write_buf::{KEPT_LEN, WriteBuf};
 
 const PREFIX_LEN: usize = 4;
 /// How much room a read has at least: little for an idle connection, which keeps it while it waits …
-const SMALL_READ: usize = 1024;
+const SMALL_READ: usize = 512;
 /// … and more once a read has filled that. It fits hundreds of small messages.
 const LARGE_READ: usize = 8 * 1024;
 /// How much a length that the peer merely announces may allocate ahead of the bytes themselves.
