@@ -32,7 +32,7 @@ use crate::server::liveness::{Liveness, Over};
 use crate::server::settings::Settings;
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
-use crate::wire::handshake;
+use crate::wire::handshake::{self, ClientHello};
 use crate::wire::linger::linger;
 use crate::wire::message::{Message, MessageReader};
 
@@ -66,7 +66,7 @@ pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
     };
     // Boxed, as is the end: a connection at work keeps no room for either. Both would be 0.5 KiB.
     let accepted = Box::pin(limit("the handshake", settings.handshake_timeout, accepted)).await;
-    let (codec, hello) = match accepted {
+    let (codec, ClientHello { max_body_len: max_reply_len, handle_timeout_ms, .. }) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
             if let Error::Timeout { .. } | Error::Disconnected(_) = error {
@@ -77,12 +77,12 @@ pub(crate) async fn serve<Io: AsyncRead + AsyncWrite + Send>(
         }
     };
 
-    let asked = hello.handle_timeout_ms.map_or(Duration::MAX, Duration::from_millis);
+    let asked = handle_timeout_ms.map_or(Duration::MAX, Duration::from_millis);
     let mut connection = Connection {
         handler,
         settings,
         codec,
-        max_reply_len: hello.max_body_len,
+        max_reply_len,
         handle_timeout: settings.handle_timeout.min(asked),
         context: Arc::new(Context { codec, peer, shutdown: shutdown.clone() }),
         reader: MessageReader::new(reader, codec),
