@@ -15,7 +15,7 @@
 //! Each entry leaves the table exactly once: by its reply, because its caller went away, or because the
 //! connection ended. A guard owns it, the [`PendingCall`](super::PendingCall), so it cannot stay behind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,11 +149,11 @@ impl InFlight {
         let mut done = Vec::with_capacity(replies.len());
         let mut state = self.lock();
         for (seq, outcome) in replies.drain(..) {
-            match state.calls.get(&seq) {
-                Some(entry) if entry.request.is_none() => {}
-                _ => continue,
+            if let hash_map::Entry::Occupied(call) = state.calls.entry(seq)
+                && call.get().request.is_none()
+            {
+                done.push((call.remove().caller, outcome));
             }
-            done.extend(state.calls.remove(&seq).map(|entry| (entry.caller, outcome)));
         }
         drop(state);
         self.places.add_permits(done.len());

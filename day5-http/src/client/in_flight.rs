@@ -14,7 +14,7 @@
 //! A guard owns each entry, the [`PendingCall`](super::PendingCall). It leaves exactly once: by its reply, at its
 //! deadline, with its caller, or with the connection. If its request was sent and there is no reply, a cancel follows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -221,11 +221,11 @@ impl InFlight {
         let mut done = Vec::with_capacity(replies.len());
         let mut state = self.lock();
         for (seq, outcome) in replies.drain(..) {
-            match state.calls.get(&seq) {
-                Some(entry) if entry.request.is_none() => {}
-                _ => continue,
+            if let hash_map::Entry::Occupied(call) = state.calls.entry(seq)
+                && call.get().request.is_none()
+            {
+                done.push((call.remove().caller, outcome));
             }
-            done.extend(state.calls.remove(&seq).map(|entry| (entry.caller, outcome)));
         }
         drop(state);
         self.places.add_permits(done.len());
