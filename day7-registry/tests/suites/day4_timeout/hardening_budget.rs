@@ -145,6 +145,7 @@ fn a_body_longer_than_the_whole_room_is_served_alone() {
             for (number, (mut peer, bytes, sent)) in (1..).zip(peers) {
                 peer.send(&bytes[sent..]).await;
                 assert_eq!(probe.started().await, number);
+                settle().await;
                 assert!(probe.is_quiet(), "one at a time, with room for {room} bytes");
                 probe.gate.add_permits(1);
                 assert_eq!(peer.read_message().await.value(), number);
