@@ -26,8 +26,11 @@ mod hardening_floods;
 mod hardening_server;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};

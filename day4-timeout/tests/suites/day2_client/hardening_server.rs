@@ -7,22 +7,14 @@
 
 use super::*;
 
-/// A panic is an error reply for its own call, wherever in the handler it happens.
-///
-/// Before the future exists, at its first poll on the connection's own task, or later in a task of its own.
-///
-/// Hint: `catch_unwind` around all of it. The messages of these panics are on purpose.
-#[test]
-fn a_panic_at_any_place_is_an_error_reply() {
-    run(async || panic_at_each_place(|| panic!("this panic is part of the test")).await);
-}
-
-/// A panic whose payload panics when it is dropped, and the next one too, is an error reply like any other.
+/// A panic whose payload panics when it is dropped, and the next one too, is an error reply like any other, wherever in
+/// the handler it happens: before the future exists, at its first poll, or later.
 ///
 /// What a handler panics with is a value of its own. Such a one lost a reply and a place for good; dropped while
 /// another panic is on its way it ends the process.
 ///
-/// Hint: drop the payload where panics are caught; what comes out of that is forgotten.
+/// Hint: drop the payload where panics are caught; what comes out of that is forgotten. The messages of these panics are on
+/// purpose.
 #[test]
 fn a_payload_that_panics_when_it_is_dropped_is_an_error_reply() {
     struct Rude;
@@ -31,36 +23,35 @@ fn a_payload_that_panics_when_it_is_dropped_is_an_error_reply() {
             std::panic::panic_any(Rude);
         }
     }
-    alone(module_path!(), "a_payload_that_panics_when_it_is_dropped_is_an_error_reply", || {
-        run(async || panic_at_each_place(|| std::panic::panic_any(Rude)).await);
-    });
-}
-
-/// A handler that panics where its method says, and a peer that wants an error reply each time.
-async fn panic_at_each_place(panic: fn()) {
-    let handler = move |request: Request| {
-        let panics_at = move |request: &Request, place| {
-            if request.service_method() == place {
-                panic();
-            }
-        };
-        panics_at(&request, "Panic.early");
-        async move {
-            panics_at(&request, "Panic.first_poll");
-            tokio::task::yield_now().await;
-            panics_at(&request, "Panic.late");
-            Ok(request.reply("fine")?)
+    fn panics_at(request: &Request, place: &str) {
+        if request.service_method() == place {
+            std::panic::panic_any(Rude);
         }
-    };
-    let (mut peer, _served) = serve_in_memory(Server::new(handler).max_in_flight(1));
-    peer.handshake_json().await;
-    for (seq, method) in (1..).zip(["Panic.early", "Panic.first_poll", "Panic.late"]) {
-        peer.send(&call(method, seq, json!(null))).await;
-        let reply = peer.read_message().await;
-        assert_eq!((reply.seq(), reply.code(), reply.is_refused()), (seq, "internal", false), "{method}");
     }
-    peer.send(&call("Panic.not", 9, json!(null))).await;
-    assert_eq!(peer.read_message().await.value(), "fine", "and its place is free again");
+
+    alone(module_path!(), "a_payload_that_panics_when_it_is_dropped_is_an_error_reply", || {
+        run(async || {
+            let handler = |request: Request| {
+                panics_at(&request, "Panic.early");
+                async move {
+                    panics_at(&request, "Panic.first_poll");
+                    tokio::task::yield_now().await;
+                    panics_at(&request, "Panic.late");
+                    Ok(request.reply("fine")?)
+                }
+            };
+            let (mut peer, _served) = serve_in_memory(Server::new(handler).max_in_flight(1));
+            peer.handshake_json().await;
+            for (seq, method) in (1..).zip(["Panic.early", "Panic.first_poll", "Panic.late"]) {
+                peer.send(&call(method, seq, json!(null))).await;
+                let reply = peer.read_message().await;
+                let read = (reply.seq(), reply.code(), reply.is_refused());
+                assert_eq!(read, (seq, "internal", false), "{method}");
+            }
+            peer.send(&call("Panic.not", 9, json!(null))).await;
+            assert_eq!(peer.read_message().await.value(), "fine", "and its place is free again");
+        });
+    });
 }
 
 /// A panic while an error is turned into text is a panic of the handler, too.
@@ -102,7 +93,7 @@ fn a_panic_in_the_text_of_an_error_is_an_error_reply() {
 }
 
 /// A handler whose future panics when it is dropped has its reply sent all the same, and harms no other call; also if
-/// it has panicked before.
+/// it has panicked before. Its place is free again.
 ///
 /// The future is dropped after its last poll, with the guards that it holds. A guard's `Drop` is code of the
 /// application, and this panic comes where no one expects it.
@@ -138,7 +129,7 @@ fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
                 let is_late = request.service_method() == "Rude.late";
                 Rude { request, is_late }
             };
-            let (mut peer, _served) = serve_in_memory(Server::new(handler));
+            let (mut peer, _served) = serve_in_memory(Server::new(handler).max_in_flight(1));
             peer.handshake_json().await;
             for (seq, method) in (1..).zip(["Rude.at_once", "Rude.late", "Rude.at_once"]) {
                 peer.send(&call(method, seq, json!(null))).await;

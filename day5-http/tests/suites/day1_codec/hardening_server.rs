@@ -128,24 +128,36 @@ fn a_clean_end_has_no_goaway() {
     });
 }
 
-/// Replies that were queued when the client ended its direction of the stream are still written, all of them.
+/// Replies that were queued when the client ended its direction of the stream are still written, all of them. Its
+/// handlers are stopped before that.
 ///
 /// The client has asked, and may read what is already there. Calls in flight are another matter: they are given
-/// up.
+/// up, and a client that takes its time to read does not keep them alive.
 ///
-/// Hint: write what is queued before the stream is closed.
+/// Hint: stop the handlers, write what is queued, and only then close the stream.
 #[test]
 fn queued_replies_survive_the_end_of_the_clients_stream() {
     run(async || {
         let (client, io) = duplex(64);
-        let server = Server::new(async |request: Request| Ok(request.reply(&"x".repeat(20_000))?));
+        let (dropped, mut was_dropped) = mpsc::unbounded_channel();
+        let server = Server::new(move |request: Request| {
+            let never_ends = (request.service_method() == "Never.ends").then(|| OnDrop(dropped.clone()));
+            async move {
+                match never_ends {
+                    Some(_on_drop) => std::future::pending().await,
+                    None => Ok(request.reply(&"x".repeat(20_000))?),
+                }
+            }
+        });
         tokio::spawn(async move { server.serve_connection(io).await });
         let mut peer = Peer { io: client };
         peer.handshake_json().await;
+        peer.send(&call("Never.ends", 7, json!(null))).await;
         peer.send(&call("Reply.long", 1, json!(null))).await;
         // With its first bytes here, all of the reply is queued: more than the stream holds.
         expect_bytes(&mut peer.io, b"\0\0\0\x20{\"reply\"").await;
         peer.end().await;
+        within("the handler stops, though the reply is not read", was_dropped.recv()).await.unwrap();
         expect_bytes(&mut peer.io, b":{\"seq\":1,\"error\":null}}").await;
         assert_eq!(peer.read_frame().await.len(), 20_002, "the body of the reply");
         peer.expect_end().await;
@@ -203,6 +215,87 @@ fn a_number_may_be_used_again_when_its_call_is_answered() {
             let reply = peer.read_message().await;
             assert_eq!((reply.seq(), reply.is_refused()), (7, true));
         }
+    });
+}
+
+/// A handler that the runtime stops, as it shuts down, is an error reply, and its place is free again.
+///
+/// A program may have several runtimes, and give up the one that its handlers run on. Their tasks end without an outcome,
+/// and without a panic. Such a call had no reply in our first edition, and its place was lost.
+///
+/// Hint: a `JoinError` need not be a panic. Whatever it is, the call has ended.
+#[test]
+fn a_handler_that_the_runtime_stops_is_an_error_reply() {
+    run(async || {
+        let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let spawns_on = Arc::new(Mutex::new(None));
+        let (client, io) = duplex(4096);
+        let server = Server::new(async |request: Request| {
+            tokio::task::yield_now().await;
+            Ok(request.reply("done")?)
+        });
+        let mut serving = Box::pin(async move { server.max_in_flight(1).serve_connection(io).await });
+        let runtime = Arc::clone(&spawns_on);
+        tokio::spawn(poll_fn(move |cx| {
+            let handle: Option<tokio::runtime::Handle> = runtime.lock().unwrap().clone();
+            let _inside = handle.as_ref().map(|handle| handle.enter());
+            serving.as_mut().poll(cx)
+        }));
+        let mut peer = Peer { io: client };
+        peer.handshake_json().await;
+
+        // The handler is spawned on the other runtime, which never runs it.
+        *spawns_on.lock().unwrap() = Some(other.handle().clone());
+        peer.send(&call("Test.call", 1, json!(null))).await;
+        eventually("a task for the handler", || other.metrics().num_alive_tasks() == 1).await;
+        *spawns_on.lock().unwrap() = None;
+        peer.send(&call("Test.call", 2, json!(null))).await;
+        assert!(peer.read_message().await.is_refused(), "the first call is in flight");
+
+        other.shutdown_background();
+        let reply = peer.read_message().await;
+        assert_eq!((reply.seq(), reply.code(), reply.is_refused()), (1, "internal", false));
+        peer.send(&call("Test.call", 3, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "done");
+    });
+}
+
+/// A handler's future that panics when it is dropped, with its reply ready, costs its own call at most: that has one
+/// reply, and its place is free again.
+///
+/// What a future holds is dropped after its last poll, and a `Drop` is code of the application as well. Whether the
+/// caller gets the value or an error is up to the server.
+///
+/// Hint: the task catches this panic, too.
+#[test]
+fn a_panic_in_the_last_drop_of_a_handler_costs_one_call_at_most() {
+    struct Rude(Request);
+    impl Future for Rude {
+        type Output = anyhow::Result<Reply>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            Poll::Ready(Ok(self.0.reply("done")?))
+        }
+    }
+    impl Drop for Rude {
+        fn drop(&mut self) {
+            assert_ne!(self.0.service_method(), "Rude.drop", "this panic is part of the test");
+        }
+    }
+    run(async || {
+        let (mut peer, _served) = serve_in_memory(Server::new(Rude).max_in_flight(1));
+        peer.handshake_json().await;
+        for seq in [1, 2] {
+            peer.send(&call("Rude.drop", seq, json!(null))).await;
+            let reply = peer.read_message().await;
+            assert_eq!(reply.seq(), seq);
+            assert!(
+                reply.body.is_some() || !reply.is_refused(),
+                "a refusal of a call that has run: {reply:?}"
+            );
+        }
+        peer.send(&call("Rude.not", 3, json!(null))).await;
+        assert_eq!(peer.read_message().await.value(), "done");
     });
 }
 

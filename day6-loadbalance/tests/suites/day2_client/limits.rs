@@ -40,11 +40,14 @@ fn calls_over_the_limit_wait_for_a_place() {
                 disconnected(within("the failure of a call in flight", call).await);
             }
         }
-        // The defaults, in case that neither side says anything.
-        let (client, mut peer) = pair().await;
-        let (_calls, _) = begin_many(&client, &mut peer, 1024).await;
-        let mut next = pin!(client.start::<_, u32>("Test.number", &1));
-        assert!(waits(next.as_mut()).await, "the default is 1024");
+        // Each side's default, in case that it says nothing and the other one has no limit.
+        let (silent, unlimited) = (json_only(), json_only().max_in_flight(usize::MAX));
+        for (options, fields) in [(silent, json!({"max_in_flight": usize::MAX})), (unlimited, json!({}))] {
+            let (client, mut peer) = pair_with(&options, fields).await;
+            let (_calls, _) = begin_many(&client, &mut peer, 1024).await;
+            let mut next = pin!(client.start::<_, u32>("Test.number", &1));
+            assert!(waits(next.as_mut()).await, "the default is 1024, and not that of {options:?}");
+        }
     });
 }
 

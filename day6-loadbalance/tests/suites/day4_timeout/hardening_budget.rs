@@ -124,28 +124,32 @@ fn the_room_is_given_back_however_a_call_ends() {
     });
 }
 
-/// A body that is longer than all of the room takes all of it, and is served alone.
+/// A body that is longer than all of the room takes all of it, and is served alone; also if the room is 0 bytes.
 ///
-/// Refusing it would make two limits of one; a body may be as long as `max_body_len` says.
+/// Refusing it would make two limits of one; a body may be as long as `max_body_len` says. And 0 is not "no limit".
 ///
-/// Hint: ask for no more permits than there are, or the wait never ends.
+/// Hint: ask for no more permits than there are, or the wait never ends. There is at least one.
 #[test]
 fn a_body_longer_than_the_whole_room_is_served_alone() {
     run_paused(async || {
-        let (server, mut probe) = small_server();
-        let mut peers = Vec::new();
-        for seq in [1, 2] {
-            let (mut peer, _served) = peer_of(&server, 64 * 1024).await;
-            let bytes = call("Test.gate", seq, body(3 * MIB));
-            let sent = push(&mut peer, &bytes).await;
-            peers.push((peer, bytes, sent));
-        }
-        for (number, (mut peer, bytes, sent)) in (1..).zip(peers) {
-            peer.send(&bytes[sent..]).await;
-            assert_eq!(probe.started().await, number);
-            assert!(probe.is_quiet(), "one at a time");
-            probe.gate.add_permits(1);
-            assert_eq!(peer.read_message().await.value(), number);
+        for room in [MIB, 0] {
+            let (server, mut probe) = small_server();
+            let server = server.max_request_bytes(room);
+            let mut peers = Vec::new();
+            for seq in [1, 2] {
+                let (mut peer, _served) = peer_of(&server, 64 * 1024).await;
+                let bytes = call("Test.gate", seq, body(3 * MIB));
+                let sent = push(&mut peer, &bytes).await;
+                peers.push((peer, bytes, sent));
+            }
+            for (number, (mut peer, bytes, sent)) in (1..).zip(peers) {
+                peer.send(&bytes[sent..]).await;
+                assert_eq!(probe.started().await, number);
+                settle().await;
+                assert!(probe.is_quiet(), "one at a time, with room for {room} bytes");
+                probe.gate.add_permits(1);
+                assert_eq!(peer.read_message().await.value(), number);
+            }
         }
     });
 }
