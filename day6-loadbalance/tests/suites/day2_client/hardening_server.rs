@@ -313,7 +313,7 @@ fn an_idle_connection_gives_the_memory_of_a_burst_back() {
     alone(module_path!(), "an_idle_connection_gives_the_memory_of_a_burst_back", || {
         run(async || {
             const CALLS: u64 = 1000;
-            const PEERS: usize = 80;
+            const PEERS: usize = 40;
             let all_in_flight = Arc::new(Barrier::new(CALLS as usize));
             let server = Server::new(move |request: Request| {
                 let all_in_flight = Arc::clone(&all_in_flight);
@@ -326,7 +326,7 @@ fn an_idle_connection_gives_the_memory_of_a_burst_back() {
             let mut idle = Vec::new();
             let mut before = 0;
             for number in 0..PEERS {
-                if number == 20 {
+                if number == 10 {
                     before = resident_kib(); // by now everything that is shared has its size
                 }
                 let (client, io) = duplex(1024);
@@ -345,7 +345,7 @@ fn an_idle_connection_gives_the_memory_of_a_burst_back() {
                 within("a reply to each call", both).await.1.unwrap();
                 idle.push((read, write));
             }
-            let kept = resident_kib().saturating_sub(before) / (PEERS - 20);
+            let kept = resident_kib().saturating_sub(before) / (PEERS - 10);
             assert!(kept < 32, "an idle connection holds {kept} KiB");
         });
     });
