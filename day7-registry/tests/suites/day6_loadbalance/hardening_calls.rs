@@ -245,6 +245,26 @@ fn a_discovery_that_does_not_answer_times_out() {
     run(async || assert_timed_out_choosing(try_call(&without_list()).await));
 }
 
+/// The error of a discovery is among the sources of the call's error, and can be told by its type.
+///
+/// A program that handles all errors in one place asks each for its sources. A discovery is written elsewhere, so its
+/// errors have types of their own.
+///
+/// Hint: the source is what is in the `Arc`, and not the `Arc`.
+#[test]
+fn the_error_of_a_discovery_can_be_told_by_its_type() {
+    run(async || {
+        let list = Arc::new(MultiServersDiscovery::unknown());
+        let client = client_of(&list, Options::default());
+        let mut call = pin!(try_call(&client));
+        assert!(waits(call.as_mut()).await, "the list is not known yet");
+        list.fail(std::io::Error::from(std::io::ErrorKind::AddrInUse));
+        let error = anyhow::Error::from(call.await.expect_err("there is no list"));
+        let kinds = error.chain().filter_map(|source| source.downcast_ref().map(std::io::Error::kind));
+        assert_eq!(kinds.collect::<Vec<_>>(), [std::io::ErrorKind::AddrInUse], "{error:?}");
+    });
+}
+
 /// With all servers down, the error is one of dialing that names one of them and says why.
 ///
 /// It also says that the call has surely not run. And an address with a reason is where a search begins.

@@ -41,6 +41,36 @@ fn a_server_that_fell_silent_rests() {
     });
 }
 
+/// A server that closes its connection, with a goaway or without one, does not rest: the next call dials it at once.
+///
+/// It may have been idle for too long, or be a new process by now. It has said that it is there, which one that fell silent
+/// has not.
+///
+/// Hint: only a connection that was given up for silence counts as a failure to dial.
+#[test]
+fn a_server_that_closed_its_connection_is_dialed_at_once() {
+    run(async || {
+        let good = Site::start("good").await;
+        let (listener, closing) = by_hand().await;
+        let client = directed([&closing, &good.endpoint], json_only());
+        let to_closing = to(&client, &closing);
+        for has_goaway in [true, false, true, false] {
+            let call = spawn_call(&to_closing, "Site.name");
+            let mut peer = next_client(&listener).await;
+            let request = next_call(&mut peer).await;
+            answer(&mut peer, &request, json!("closing")).await;
+            assert_eq!(outcome(call).await.unwrap(), "closing");
+            if has_goaway {
+                peer.send(&goaway("no call for a while")).await;
+                peer.expect_end().await;
+            }
+            drop(peer);
+            eventually("the client notices the end", || client.connections() == 0).await;
+        }
+        assert_eq!(good.seen.calls(), 0);
+    });
+}
+
 /// A list that is a moment old, and a newer one for who asks for it.
 struct Behind {
     servers: watch::Sender<Servers>,
