@@ -68,8 +68,10 @@ impl HttpRegistry {
     /// Also takes servers on this machine, `unix@…` and loopback addresses, from a registry on another one. Default:
     /// they are left out. Any peer that can register there could make clients connect to sockets of their own machine.
     ///
-    /// A registry whose own URL has a loopback address may always list them. A host's name that leads to a loopback
-    /// address is not noticed, except `localhost`.
+    /// Where a registry is, its URL says. With a loopback address or `localhost` it is on this machine and may always list
+    /// them, also if that is a forwarded port (`ssh -L`). With any other name it is on another one, wherever the name leads.
+    ///
+    /// It is the same with servers: one whose name leads to a loopback address is not noticed, except `localhost`.
     pub fn allow_local_servers(mut self) -> HttpRegistry {
         self.allow_local = true;
         self

@@ -209,7 +209,7 @@ fn own_addresses() -> Vec<std::net::IpAddr> {
 ///
 /// Client, registry and servers are on one machine while a program is developed.
 ///
-/// Hint: where the registry is, its URL says, or the address that the connection leads to.
+/// Hint: where the registry is, its URL says.
 #[test]
 fn servers_on_this_machine_are_taken_from_a_registry_on_it() {
     run(async || {
@@ -240,6 +240,30 @@ fn servers_on_this_machine_are_left_out_of_the_list_of_a_registry_on_another() {
             expect_list(&there.client(), &[&FOREIGN]).await;
             expect_list(&there.client().allow_local_servers(), &[&LOCAL, &FOREIGN]).await;
         }
+    });
+}
+
+/// A registry under a name is on another machine, though the name leads to this one.
+///
+/// Its URL says where it is, and the user has written that. Where a name leads, others may decide.
+///
+/// Hint: look at the URL, and not at the connection. (This test needs a name for 127.0.0.1 other than `localhost` in
+/// `/etc/hosts`, and says so if there is none.)
+#[test]
+fn a_registry_under_a_name_is_on_another_machine() {
+    run(async || {
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let lines = hosts.lines().filter_map(|line| line.trim().strip_prefix("127.0.0.1"));
+        let mut names = lines.flat_map(str::split_whitespace).filter(|name| !name.contains("localhost"));
+        let Some(name) = names.next() else {
+            eprintln!("skipped: this machine has no such name");
+            return;
+        };
+        let registry = with_local_and_foreign().await.host(name);
+        let here = RunningRegistry::start(&registry).await;
+        let client = HttpRegistry::new(format!("http://{name}:{}", here.addr.port()).parse().unwrap());
+        expect_list(&client, &[&FOREIGN]).await;
+        expect_list(&client.allow_local_servers(), &[&LOCAL, &FOREIGN]).await;
     });
 }
 
