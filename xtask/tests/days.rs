@@ -146,12 +146,13 @@ fn the_helpers_module_may_only_gain_lines() {
 }
 
 #[test]
-fn an_excerpt_in_a_chapter_stands_in_the_source() {
+fn an_excerpt_in_a_chapter_stands_in_the_item_that_it_names() {
     let source = "/// Reads.\nfn read() {\n    one();\n    two();\n}\nfn one() {}\n";
     let cases = [
         ("src/wire/codec.rs, read\n/// Reads.\nfn read() {\n    // …\n    two();", None),
         ("src/wire/codec.rs, read\ntwo();\none();", Some("one();")),
         ("src/wire/codec.rs, read\nthree();", Some("three();")),
+        ("src/wire/codec.rs, read\ntwo();\nfn one() {}", Some("fn one() {}")),
         ("src/wire/codec.rs, write\none();", Some("it has no write")),
         ("src/wire/other.rs, read\none();", Some("src/wire/other.rs")),
     ];

@@ -225,8 +225,8 @@ fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
     failures
 }
 
-/// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that file from that item
-/// on, in that order. A line `// …` stands for lines that are left out.
+/// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that item of that file, in
+/// that order. A line `// …` stands for lines that are left out.
 pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
     let mut failures = Vec::new();
@@ -243,21 +243,20 @@ pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         };
         // `impl Drop for Entry` has all its words in one line, and so has `fn read` of `FrameReader::read`.
         let words: Vec<_> = item.rsplit("::").next().unwrap_or(item).split([' ', '!']).collect();
-        let is_item = |line: &&str| {
+        let is_item = |line: &str| {
             let has = |word: &&str| {
                 line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == *word)
             };
             let kinds = ["fn", "struct", "enum", "trait", "impl", "type", "macro_rules"];
             kinds.iter().any(has) && words.iter().filter(|word| !word.is_empty()).all(has)
         };
-        let code: Vec<_> = source.lines().map(str::trim).collect();
-        let found = code.iter().enumerate().filter(|(_, line)| is_item(line)).map(|(number, _)| number);
+        let code: Vec<_> = source.lines().collect();
+        let found = (0..code.len()).filter(|number| is_item(code[*number]));
         let shown: Vec<_> = lines.filter(|line| !line.is_empty() && *line != "// …").collect();
         // The item may be there twice, such as two functions of one name: one of them has the lines.
         let missing = found.map(|from| {
-            let above = code[..from].iter().rev().take_while(|line| is_above(line)).count();
-            let mut below = code[from - above..].iter();
-            shown.iter().find(|line| !below.any(|other| other == *line))
+            let mut lines = item_at(&code, from).iter().map(|line| line.trim());
+            shown.iter().find(|shown| !lines.any(|line| line == **shown))
         });
         match missing.min_by_key(Option::is_some) {
             None => failures.push(format!("README.md: an excerpt of {file}: it has no {item}")),
@@ -269,7 +268,12 @@ pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     failures
 }
 
-/// Whether a line belongs to the item below it.
-fn is_above(line: &str) -> bool {
-    line.starts_with("///") || line.starts_with("#[")
+/// The item that begins in line `from`, as rustfmt lays it out, with its docs and attributes.
+fn item_at<'a, 'b>(code: &'b [&'a str], from: usize) -> &'b [&'a str] {
+    let above = |line: &&&str| line.trim().starts_with("///") || line.trim().starts_with("#[");
+    let start = from - code[..from].iter().rev().take_while(above).count();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let ends = |line: &&str| indent(line) == indent(code[from]) && line.ends_with(['}', ';']);
+    let end = code[from..].iter().position(ends).map_or(code.len(), |len| from + len + 1);
+    &code[start..end]
 }
