@@ -174,6 +174,33 @@ fn an_excerpt_in_a_chapter_stands_in_the_item_that_it_names() {
 }
 
 #[test]
+fn hours_in_a_text_are_the_minutes_of_the_stages() {
+    let stages = |core: usize| {
+        let stage = |name: &str, minutes: usize| {
+            format!("[[stage]]\nday = 1\nname = \"{name}\"\nminutes = {minutes}\nfunctions = []\n")
+        };
+        stage("frames", core) + &stage("hardening", 65)
+    };
+    let course = course();
+    let chapter = course.read("day1-codec/README.md");
+    let cases = [
+        (195, "the core takes about 3 hours, all of it 4½.", None),
+        (195, "the core takes about 3 hours, all of it 4.", Some("all of it 4½")),
+        (215, "the core takes about 3 hours, all of it 4½.", Some("3½ hours, all of it 4½")),
+        (245, "", Some("more than 240")),
+    ];
+    for (core, told, wrong) in cases {
+        course.write("xtask/stages.toml", &stages(core));
+        course.write("day1-codec/README.md", &format!("{chapter}\n{}\n", told));
+        let days = course.xtask(&["author", "days", "1"]);
+        match wrong {
+            None => assert!(days.ok, "{days:?}"),
+            Some(wrong) => assert_only_failure(&days, &["day1-codec/README.md", wrong]),
+        }
+    }
+}
+
+#[test]
 fn a_source_file_may_not_go_away() {
     let course = course();
     course.remove("day2-client/src/wire/codec.rs");
@@ -238,6 +265,13 @@ fn the_course_says_how_much_each_day_is() {
         course.write("README.md", &table.replacen(from, to, 1));
         assert_only_failure(&course.xtask(&["author", "days"]), &[&["README.md:"][..], &words].concat());
     }
+    let stage = "[[stage]]\nday = 1\nname = \"frames\"\nminutes = 100\nfunctions = []\n";
+    course.write("xtask/stages.toml", stage);
+    course.write("README.md", &format!("{table}\nSome hours: some 2 in\nall; some 2 hours in all.\n"));
+    let ran = course.xtask(&["author", "days"]);
+    assert!(ran.ok, "{}", ran.text);
+    course.write("README.md", &format!("{table}\nsome 3 in all; some 2 hours in all\n"));
+    assert_only_failure(&course.xtask(&["author", "days"]), &["README.md:", "\"some 2 in all\""]);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, stages};
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
 
+/// The longest that the core of a day may take, in minutes.
+const MAX_CORE: usize = 240;
+
 /// A file over the limit is more than one idea.
 pub(crate) fn length(tree: &Tree) -> Vec<String> {
     let lengths = tree.iter().map(|(path, text)| (path, text.lines().count()));
@@ -147,6 +150,7 @@ pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         Ok(asks) if !asks.is_empty() => {
             let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
             failures.extend(stage_table(&text, &suite, &asks));
+            failures.extend(hours(&text, &asks));
             failures.extend(named(tree, &suite, &asks));
         }
         Ok(_) => {}
@@ -203,6 +207,56 @@ fn stage_table(readme: &str, suite: &Suite, asks: &[stages::Stage]) -> Vec<Strin
         }
     }
     failures
+}
+
+/// The core takes at most four hours, and where the chapter says how many hours the day takes, those are the minutes of
+/// its stages.
+fn hours(readme: &str, asks: &[stages::Stage]) -> Vec<String> {
+    let (core, all) = minutes(asks);
+    let mut failures = Vec::new();
+    if core > MAX_CORE {
+        failures.push(format!("README.md: the core takes {core} min, more than {MAX_CORE}"));
+    }
+    let halves = |minutes: usize| match (minutes + 14) / 30 {
+        halves if halves % 2 == 0 => format!("{}", halves / 2),
+        halves => format!("{}½", halves / 2),
+    };
+    let right = format!("the core takes about {} hours, all of it {}", halves(core), halves(all));
+    let text = words(readme);
+    if text.contains("the core takes about") && !text.contains(&right) {
+        failures.push(format!("README.md: {right}: mend its first lines"));
+    }
+    failures
+}
+
+/// What the course's README says of the hours that all days take together. A course without one promises nothing.
+///
+/// # Errors
+///
+/// The table of the stages cannot be read.
+pub(crate) fn all_hours(root: &Path) -> Result<Vec<String>> {
+    let Ok(text) = std::fs::read_to_string(root.join("README.md")) else { return Ok(Vec::new()) };
+    let stages = DAYS.iter().map(|day| stages::read(root, day)).collect::<Result<Vec<_>>>()?.concat();
+    let (core, all) = minutes(&stages);
+    let right =
+        [format!("some {} in all", (core + 30) / 60), format!("some {} hours in all", (all + 30) / 60)];
+    let text = words(&text);
+    let missing = right.iter().filter(|right| !stages.is_empty() && !text.contains(*right));
+    Ok(missing.map(|right| format!("README.md: it does not say \"{right}\", as the stages do")).collect())
+}
+
+/// The minutes of the core stages, and of all.
+fn minutes(asks: &[stages::Stage]) -> (usize, usize) {
+    let sum = |core_only: bool| {
+        let wanted = asks.iter().filter(|stage| !core_only || !stages::is_hardening(&stage.name));
+        wanted.map(|stage| stage.minutes).sum()
+    };
+    (sum(true), sum(false))
+}
+
+/// A text in one line.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The functions that a stage of the core names are its own, or those of the stages before it: what is given, or comes
