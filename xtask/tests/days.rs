@@ -191,7 +191,7 @@ fn hours_in_a_text_are_the_minutes_of_the_stages() {
     ];
     for (core, told, wrong) in cases {
         course.write("xtask/stages.toml", &stages(core));
-        course.write("day1-codec/README.md", &format!("{chapter}\n{}\n", told));
+        course.write("day1-codec/README.md", &format!("{chapter}\n{told}\n"));
         let days = course.xtask(&["author", "days", "1"]);
         match wrong {
             None => assert!(days.ok, "{days:?}"),

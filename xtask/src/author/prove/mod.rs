@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::course::tree::{self, Tree};
-use crate::course::{self, Day, term};
+use crate::course::{self, Day, is_program, term};
 use crate::learner::exercise::{self, Exercise, Part};
 
 use steps::Walls;
@@ -58,7 +58,7 @@ struct Source {
 struct Row {
     tests: usize,
     failing: usize,
-    /// Tests of the days before.
+    /// Tests of the days before, where the day changes what they test.
     earlier: usize,
     earlier_failing: usize,
     hung: usize,
@@ -117,6 +117,14 @@ impl Source {
 
     fn exercise(&self, root: &Path, part: Part<'_>) -> Result<Exercise> {
         Ok(exercise::plan(root, self.day, self.before.as_ref(), &self.after, part)?.1)
+    }
+
+    /// Whether the library of the day before has changed. If it only has new files beside it, no test of the days before
+    /// comes to a function of the day.
+    fn changes_library(&self) -> bool {
+        let library = self.before.iter().flatten().filter(|(path, _)| path.starts_with("src/"));
+        let mut library = library.filter(|(path, _)| *path != "src/lib.rs" && !is_program(path));
+        library.any(|(path, text)| self.after.get(path) != Some(text))
     }
 
     /// With all functions that an exercise may leave to the learner.

@@ -48,6 +48,9 @@ pub(super) fn build<'a>(
         let labs = if wanted.write_stages { Vec::new() } else { fitting(root, source, report) };
         let functions: Vec<_> = source.everything()?.functions.iter().map(Function::key).collect();
         let mut tree = without_program(&source.after);
+        if !source.changes_library() {
+            tree = with_own_suite(tree, source.day);
+        }
         let alone = add_labs(&mut tree, &labs)?;
         steps::add_marks(source.day, &mut tree, &functions)?;
         scratch.put(root, source.day, &tree)?;
