@@ -144,20 +144,14 @@ enum Author {
         /// Only this day (may be given again)
         #[arg(long = "day", value_name = "DAY", value_parser = course::parse)]
         days: Vec<&'static Day>,
-        /// Only the exercises
-        #[arg(long, conflicts_with = "labs")]
-        exercises: bool,
-        /// Only the labs
-        #[arg(long)]
-        labs: bool,
-        /// Exercises with the hardening stages, and with each lab all of the day's suite, not only the test that it names
+        /// Exercises with the hardening stages, and with each stage alone and each lab all of the day's suite
         #[arg(long)]
         full: bool,
         /// List for each step the functions that it needs and no earlier step did
-        #[arg(long, conflicts_with = "exercises")]
+        #[arg(long)]
         steps: bool,
         /// Write what each stage asks for into xtask/stages.toml, and do nothing else
-        #[arg(long, conflicts_with_all = ["exercises", "labs"])]
+        #[arg(long)]
         write_stages: bool,
     },
     /// Run every suite many times on a busy machine, and report failures and times
@@ -206,15 +200,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Chaos { seconds, seed } => chaos::run(&root, seconds, seed),
         Command::Author(Author::Days { day }) => days::run(&root, day),
         Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
-        Command::Author(Author::Prove { days, exercises, labs, full, steps, write_stages }) => {
-            let wanted = prove::Wanted {
-                exercises: !labs && !write_stages,
-                labs: !exercises,
-                full,
-                steps,
-                write_stages,
-            };
-            prove::run(&root, &days, wanted)
+        Command::Author(Author::Prove { days, full, steps, write_stages }) => {
+            prove::run(&root, &days, prove::Wanted { full, steps, write_stages })
         }
         Command::Author(Author::Soak { runs, days, no_load }) => soak::run(&root, runs, &days, !no_load),
     }

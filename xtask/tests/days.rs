@@ -146,12 +146,13 @@ fn the_helpers_module_may_only_gain_lines() {
 }
 
 #[test]
-fn an_excerpt_in_a_chapter_stands_in_the_source() {
+fn an_excerpt_in_a_chapter_stands_in_the_item_that_it_names() {
     let source = "/// Reads.\nfn read() {\n    one();\n    two();\n}\nfn one() {}\n";
     let cases = [
         ("src/wire/codec.rs, read\n/// Reads.\nfn read() {\n    // …\n    two();", None),
         ("src/wire/codec.rs, read\ntwo();\none();", Some("one();")),
         ("src/wire/codec.rs, read\nthree();", Some("three();")),
+        ("src/wire/codec.rs, read\ntwo();\nfn one() {}", Some("fn one() {}")),
         ("src/wire/codec.rs, write\none();", Some("it has no write")),
         ("src/wire/other.rs, read\none();", Some("src/wire/other.rs")),
     ];
@@ -167,6 +168,33 @@ fn an_excerpt_in_a_chapter_stands_in_the_source() {
         let days = course.xtask(&["author", "days"]);
         match wrong {
             None => assert!(days.ok, "{excerpt}: {days:?}"),
+            Some(wrong) => assert_only_failure(&days, &["day1-codec/README.md", wrong]),
+        }
+    }
+}
+
+#[test]
+fn hours_in_a_text_are_the_minutes_of_the_stages() {
+    let stages = |core: usize| {
+        let stage = |name: &str, minutes: usize| {
+            format!("[[stage]]\nday = 1\nname = \"{name}\"\nminutes = {minutes}\nfunctions = []\n")
+        };
+        stage("frames", core) + &stage("hardening", 65)
+    };
+    let course = course();
+    let chapter = course.read("day1-codec/README.md");
+    let cases = [
+        (195, "the core takes about 3 hours, all of it 4½.", None),
+        (195, "the core takes about 3 hours, all of it 4.", Some("all of it 4½")),
+        (215, "the core takes about 3 hours, all of it 4½.", Some("3½ hours, all of it 4½")),
+        (245, "", Some("more than 240")),
+    ];
+    for (core, told, wrong) in cases {
+        course.write("xtask/stages.toml", &stages(core));
+        course.write("day1-codec/README.md", &format!("{chapter}\n{told}\n"));
+        let days = course.xtask(&["author", "days", "1"]);
+        match wrong {
+            None => assert!(days.ok, "{days:?}"),
             Some(wrong) => assert_only_failure(&days, &["day1-codec/README.md", wrong]),
         }
     }
@@ -237,6 +265,13 @@ fn the_course_says_how_much_each_day_is() {
         course.write("README.md", &table.replacen(from, to, 1));
         assert_only_failure(&course.xtask(&["author", "days"]), &[&["README.md:"][..], &words].concat());
     }
+    let stage = "[[stage]]\nday = 1\nname = \"frames\"\nminutes = 100\nfunctions = []\n";
+    course.write("xtask/stages.toml", stage);
+    course.write("README.md", &format!("{table}\nSome hours: some 2 in\nall; some 2 hours in all.\n"));
+    let ran = course.xtask(&["author", "days"]);
+    assert!(ran.ok, "{}", ran.text);
+    course.write("README.md", &format!("{table}\nsome 3 in all; some 2 hours in all\n"));
+    assert_only_failure(&course.xtask(&["author", "days"]), &["README.md:", "\"some 2 in all\""]);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, stages};
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
 
+/// The longest that the core of a day may take, in minutes.
+const MAX_CORE: usize = 240;
+
 /// A file over the limit is more than one idea.
 pub(crate) fn length(tree: &Tree) -> Vec<String> {
     let lengths = tree.iter().map(|(path, text)| (path, text.lines().count()));
@@ -147,6 +150,7 @@ pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         Ok(asks) if !asks.is_empty() => {
             let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
             failures.extend(stage_table(&text, &suite, &asks));
+            failures.extend(hours(&text, &asks));
             failures.extend(named(tree, &suite, &asks));
         }
         Ok(_) => {}
@@ -205,6 +209,56 @@ fn stage_table(readme: &str, suite: &Suite, asks: &[stages::Stage]) -> Vec<Strin
     failures
 }
 
+/// The core takes at most four hours, and where the chapter says how many hours the day takes, those are the minutes of
+/// its stages.
+fn hours(readme: &str, asks: &[stages::Stage]) -> Vec<String> {
+    let (core, all) = minutes(asks);
+    let mut failures = Vec::new();
+    if core > MAX_CORE {
+        failures.push(format!("README.md: the core takes {core} min, more than {MAX_CORE}"));
+    }
+    let halves = |minutes: usize| match (minutes + 14) / 30 {
+        halves if halves % 2 == 0 => format!("{}", halves / 2),
+        halves => format!("{}½", halves / 2),
+    };
+    let right = format!("the core takes about {} hours, all of it {}", halves(core), halves(all));
+    let text = words(readme);
+    if text.contains("the core takes about") && !text.contains(&right) {
+        failures.push(format!("README.md: {right}: mend its first lines"));
+    }
+    failures
+}
+
+/// What the course's README says of the hours that all days take together. A course without one promises nothing.
+///
+/// # Errors
+///
+/// The table of the stages cannot be read.
+pub(crate) fn all_hours(root: &Path) -> Result<Vec<String>> {
+    let Ok(text) = std::fs::read_to_string(root.join("README.md")) else { return Ok(Vec::new()) };
+    let stages = DAYS.iter().map(|day| stages::read(root, day)).collect::<Result<Vec<_>>>()?.concat();
+    let (core, all) = minutes(&stages);
+    let right =
+        [format!("some {} in all", (core + 30) / 60), format!("some {} hours in all", (all + 30) / 60)];
+    let text = words(&text);
+    let missing = right.iter().filter(|right| !stages.is_empty() && !text.contains(*right));
+    Ok(missing.map(|right| format!("README.md: it does not say \"{right}\", as the stages do")).collect())
+}
+
+/// The minutes of the core stages, and of all.
+fn minutes(asks: &[stages::Stage]) -> (usize, usize) {
+    let sum = |core_only: bool| {
+        let wanted = asks.iter().filter(|stage| !core_only || !stages::is_hardening(&stage.name));
+        wanted.map(|stage| stage.minutes).sum()
+    };
+    (sum(true), sum(false))
+}
+
+/// A text in one line.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The functions that a stage of the core names are its own, or those of the stages before it: what is given, or comes
 /// later, is not to be looked for.
 fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
@@ -225,8 +279,8 @@ fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
     failures
 }
 
-/// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that file from that item
-/// on, in that order. A line `// …` stands for lines that are left out.
+/// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that item of that file, in
+/// that order. A line `// …` stands for lines that are left out.
 pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
     let mut failures = Vec::new();
@@ -243,21 +297,20 @@ pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
         };
         // `impl Drop for Entry` has all its words in one line, and so has `fn read` of `FrameReader::read`.
         let words: Vec<_> = item.rsplit("::").next().unwrap_or(item).split([' ', '!']).collect();
-        let is_item = |line: &&str| {
+        let is_item = |line: &str| {
             let has = |word: &&str| {
                 line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == *word)
             };
             let kinds = ["fn", "struct", "enum", "trait", "impl", "type", "macro_rules"];
             kinds.iter().any(has) && words.iter().filter(|word| !word.is_empty()).all(has)
         };
-        let code: Vec<_> = source.lines().map(str::trim).collect();
-        let found = code.iter().enumerate().filter(|(_, line)| is_item(line)).map(|(number, _)| number);
+        let code: Vec<_> = source.lines().collect();
+        let found = (0..code.len()).filter(|number| is_item(code[*number]));
         let shown: Vec<_> = lines.filter(|line| !line.is_empty() && *line != "// …").collect();
         // The item may be there twice, such as two functions of one name: one of them has the lines.
         let missing = found.map(|from| {
-            let above = code[..from].iter().rev().take_while(|line| is_above(line)).count();
-            let mut below = code[from - above..].iter();
-            shown.iter().find(|line| !below.any(|other| other == *line))
+            let mut lines = item_at(&code, from).iter().map(|line| line.trim());
+            shown.iter().find(|shown| !lines.any(|line| line == **shown))
         });
         match missing.min_by_key(Option::is_some) {
             None => failures.push(format!("README.md: an excerpt of {file}: it has no {item}")),
@@ -269,7 +322,12 @@ pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     failures
 }
 
-/// Whether a line belongs to the item below it.
-fn is_above(line: &str) -> bool {
-    line.starts_with("///") || line.starts_with("#[")
+/// The item that begins in line `from`, as rustfmt lays it out, with its docs and attributes.
+fn item_at<'a, 'b>(code: &'b [&'a str], from: usize) -> &'b [&'a str] {
+    let above = |line: &&&str| line.trim().starts_with("///") || line.trim().starts_with("#[");
+    let start = from - code[..from].iter().rev().take_while(above).count();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let ends = |line: &&str| indent(line) == indent(code[from]) && line.ends_with(['}', ';']);
+    let end = code[from..].iter().position(ends).map_or(code.len(), |len| from + len + 1);
+    &code[start..end]
 }

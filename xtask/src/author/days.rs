@@ -89,6 +89,9 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
         }
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
     }
+    if only.is_none() {
+        failures.extend(checks::all_hours(root)?);
+    }
     if let (Some(only), [note]) = (only, &notes[..]) {
         bail!("day {} cannot be shown: {note}", only.number);
     }

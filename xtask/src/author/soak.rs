@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::course::runner::{self, Place, Program};
+use crate::course::runner::{self, Program};
 use crate::course::{self, Day};
 
 /// A run that takes longer hangs: it is killed, and counts as a failure.
@@ -38,8 +38,7 @@ pub(crate) fn run(root: &Path, runs: u32, days: &[&'static Day], load: bool) -> 
     if days.is_empty() {
         bail!("there is no day to run yet");
     }
-    let programs =
-        runner::build(Place { root, target_dir: None }, &days, true, false, |line| errln!("{line}"))?;
+    let programs = runner::build(root, &days, true, false, |line| errln!("{line}"))?;
     let programs = programs.context("the suites do not build")?;
     let load = load.then(Load::start);
     let mut tallies = Vec::new();

@@ -89,15 +89,15 @@ pub(crate) fn branching_bodies(source: &str) -> Result<Vec<Range<usize>>> {
     Ok(found.map(|function| function.body).collect())
 }
 
-/// `source` with a text behind the opening brace of each function that `text` has one for, by its name.
+/// `source` with a text behind the opening brace of each function that `text` has one for.
 ///
 /// # Errors
 ///
 /// It is not Rust.
-pub(crate) fn begin_with(source: &str, text: impl Fn(&str) -> Option<String>) -> Result<String> {
+pub(crate) fn begin_with(source: &str, text: impl Fn(&Found) -> Option<String>) -> Result<String> {
     let (mut marked, mut done) = (String::new(), 0);
     for function in find(source)? {
-        if let Some(text) = text(&function.name) {
+        if let Some(text) = text(&function) {
             marked.push_str(&source[done..=function.body.start]);
             marked.push_str(&text);
             done = function.body.start + 1;

@@ -32,15 +32,6 @@ pub(crate) type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 /// For who wants it all.
 pub(crate) const NEVER: Stop<'static> = &|| false;
 
-/// Where to build.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    /// The workspace, or a copy of it.
-    pub(crate) root: &'a Path,
-    /// Cargo's own choice, if `None`.
-    pub(crate) target_dir: Option<&'a Path>,
-}
-
 /// One test program.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -93,7 +84,8 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Builds the test programs of these days: their suites, and with `unit_tests` those of the library, too.
+/// Builds the test programs of these days in the workspace at `root`: their suites, and with `unit_tests` those of the
+/// library, too.
 ///
 /// The inner error is a course that does not compile. `progress` gets what cargo says, line by line. In
 /// `errors` there are colours if `colours` are wanted.
@@ -102,7 +94,7 @@ impl std::error::Error for Broken {}
 ///
 /// Cargo cannot be run, or says what this does not understand.
 pub(crate) fn build(
-    place: Place<'_>,
+    root: &Path,
     days: &[&Day],
     unit_tests: bool,
     colours: bool,
@@ -115,10 +107,7 @@ pub(crate) fn build(
     if !unit_tests {
         command.args(["--test", suites::TARGET]);
     }
-    command.current_dir(place.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(dir) = place.target_dir {
-        command.env("CARGO_TARGET_DIR", dir);
-    }
+    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo")?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let messages = thread::spawn(move || stdout.map(io::read_to_string).unwrap_or(Ok(String::new())));

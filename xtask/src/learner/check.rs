@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
-use crate::course::runner::{self, Broken, NEVER, Place, Program, Stop};
+use crate::course::runner::{self, Broken, NEVER, Program, Stop};
 use crate::course::suites::{self, Stage, Suite};
 use crate::course::term::{self, Paint, Status};
 use crate::course::{DAYS, Day};
@@ -247,9 +247,8 @@ fn run(
 ) -> Result<Result<Vec<Ran>, Broken>> {
     let mut status = Status::new();
     status.show(&format!("building {}", day.name));
-    let place = Place { root, target_dir: None };
     let colours = Paint::stdout().colours;
-    let programs = match runner::build(place, &[day], false, colours, |line| status.show(line))? {
+    let programs = match runner::build(root, &[day], false, colours, |line| status.show(line))? {
         Ok(programs) => programs,
         Err(broken) => return Ok(Err(broken)),
     };

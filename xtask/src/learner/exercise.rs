@@ -52,9 +52,13 @@ pub(crate) fn make(
     let mut exercise = Exercise { tree: after.clone(), functions: Vec::new() };
     let wanted = |function: &Function| function.lines > SHORT && wanted(function);
     for (path, text) in after {
-        if path.starts_with("src/") && path.ends_with(".rs") && !is_given(path) {
-            let old = before.and_then(|tree| tree.get(path)).map(String::as_str);
-            let (blanked, functions) = strip::strip(day.number, path, old, text, wanted)?;
+        let old = before.and_then(|tree| tree.get(path));
+        let is_source = path.starts_with("src/") && path.ends_with(".rs");
+        if !is_source || is_given(path) || old == Some(text) {
+            continue;
+        }
+        let (blanked, functions) = strip::strip(day.number, path, old.map(String::as_str), text, wanted)?;
+        if !functions.is_empty() {
             exercise.tree.insert(path.clone(), imports::prune(text, &blanked)?);
             exercise.functions.extend(functions);
         }

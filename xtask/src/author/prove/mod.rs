@@ -2,46 +2,43 @@
 //!
 //! A suite is worth as much as the wrong solutions that it refuses. For every day:
 //!
-//! * **The exercise.** It compiles without warnings. A test that comes to a `todo!()` fails there, and all others pass:
-//!   none of the day's own suite passes by luck, none hangs, or takes other tests along.
+//! * **The exercise.** It compiles without warnings, and so does each stage alone (see `compile`). A test that comes to a
+//!   `todo!()` fails there, and all others pass: none of the day's own suite passes by luck, none hangs, or takes other
+//!   tests along. The tests of a stage alone come to a `todo!()`, too.
 //! * **The steps.** How many functions each test needs that no earlier one did (see `steps`). The table of the stages
 //!   (see `course::stages`) says the same.
-//! * **Each stage alone.** As an exercise it compiles, and its tests come to a `todo!()` (see `alone`).
 //! * **The labs.** With each of them, the test that is named fails, by itself. Without them it passes.
 //!
 //! That everything passes with the solution is what `cargo test` says.
 //!
-//! All of it happens in copies of the course (see `scratch`), and the days do not depend on each other: so the
-//! exercises of all days are built at once (see `exercises`), and so are their labs (see `labs`).
+//! Compiling is what takes time. So each day is built once, in a copy of the course (see `scratch`), and the environment
+//! says which functions are a `todo!()` and which lab is meant (see `subject`). Then the tests of all days are run side
+//! by side (see `trial`).
 
-mod alone;
-mod exercises;
-mod labs;
+mod compile;
 mod scratch;
 mod steps;
+mod subject;
+mod trial;
 mod variants;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::course::runner::{self, Broken, Outcome, Place, Program};
-use crate::course::{self, Day, term};
-use crate::learner::exercise::Part;
+use crate::course::tree::{self, Tree};
+use crate::course::{self, Day, is_program, term};
+use crate::learner::exercise::{self, Exercise, Part};
 
-use scratch::Scratch;
 use steps::Walls;
 
 /// What is to be proved.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
-    pub(crate) exercises: bool,
-    pub(crate) labs: bool,
-    /// The exercises have their hardening stages, and with each lab all of the day's suite is run, not only the test
-    /// that is named.
+    /// The exercises have their hardening stages, and with each stage alone and each lab all of the day's suite is run,
+    /// not only the tests of the stage, or the one that the lab names.
     pub(crate) full: bool,
     /// For each step the functions that it needs are listed.
     pub(crate) steps: bool,
@@ -49,34 +46,40 @@ pub(crate) struct Wanted {
     pub(crate) write_stages: bool,
 }
 
+/// A day's files, and those of the day before as this day would have them.
+struct Source {
+    day: &'static Day,
+    after: Tree,
+    before: Option<Tree>,
+}
+
 /// What is known of one day.
 #[derive(Default)]
-pub(crate) struct Row {
-    pub(crate) tests: usize,
-    pub(crate) failing: usize,
-    /// Tests of the days before.
-    pub(crate) earlier: usize,
-    pub(crate) earlier_failing: usize,
-    pub(crate) hung: usize,
+struct Row {
+    tests: usize,
+    failing: usize,
+    /// Tests of the days before, where the day changes what they test.
+    earlier: usize,
+    earlier_failing: usize,
+    hung: usize,
     /// The test that took longest.
-    pub(crate) slowest: Duration,
-    pub(crate) labs: usize,
-    pub(crate) caught: usize,
-    pub(crate) walls: Option<Walls>,
+    slowest: Duration,
+    labs: usize,
+    caught: usize,
+    walls: Option<Walls>,
 }
 
 /// What came of it all.
 #[derive(Default)]
-pub(crate) struct Report {
-    pub(crate) rows: BTreeMap<u8, Row>,
+struct Report {
+    rows: BTreeMap<u8, Row>,
     /// What must be put right, and how.
-    pub(crate) wrong: Vec<String>,
+    wrong: Vec<String>,
     /// What was done, and the seconds that it took.
-    pub(crate) phases: Vec<(String, Duration)>,
+    phases: Vec<(String, Duration)>,
 }
 
-/// Proves the days of these numbers (all, if there are none), and prints what came of it. `false`: something
-/// must be put right.
+/// Proves these days (all, if there are none), and prints what came of it. `false`: something must be put right.
 ///
 /// # Errors
 ///
@@ -85,73 +88,57 @@ pub(crate) fn run(root: &Path, days: &[&'static Day], wanted: Wanted) -> Result<
     let days = course::chosen(root, days)?;
     let mut report = Report::default();
     report.rows.extend(days.iter().map(|day| (day.number, Row::default())));
-    if wanted.exercises {
-        let part = if wanted.full { Part::All } else { Part::Core };
-        exercises::prove(root, &days, part, &mut report)?;
-        alone::compile(root, &days, &mut report)?;
+    let sources = days.iter().map(|day| Source::read(root, day)).collect::<Result<Vec<_>>>()?;
+    if !wanted.write_stages {
+        compile::exercises(root, &sources, wanted, &mut report)?;
     }
-    if wanted.labs {
-        labs::prove(root, &days, wanted, &mut report)?;
-    }
+    let subjects = subject::build(root, &sources, wanted, &mut report)?;
+    trial::run(root, &subjects, wanted, &mut report)?;
     report.print(wanted);
     Ok(report.wrong.is_empty())
 }
 
-/// What has been built.
-pub(crate) struct Built<'a> {
-    pub(crate) programs: Vec<Program>,
-    /// The days that do not compile, and why.
-    pub(crate) broken: Vec<(&'a Day, Broken)>,
-}
-
-/// Builds the suites of these days.
-///
-/// # Errors
-///
-/// Cargo cannot be run.
-pub(crate) fn build<'a>(
-    scratch: &Scratch,
-    days: &[&'a Day],
-    what: &str,
-    report: &mut Report,
-) -> Result<Built<'a>> {
-    let start = Instant::now();
-    errln!("building {what}");
-    let place = Place { root: &scratch.workspace, target_dir: Some(&scratch.target_dir) };
-    let (mut programs, mut broken) = (Vec::new(), Vec::new());
-    match runner::build(place, days, false, false, |_| {})? {
-        Ok(built) => programs = built,
-        Err(_) => {
-            for day in days {
-                match runner::build(place, &[*day], false, false, |_| {})? {
-                    Ok(built) => programs.extend(built),
-                    Err(why) => broken.push((*day, why)),
-                }
-            }
-        }
+impl Wanted {
+    /// What is the exercise of a day.
+    fn part(self) -> Part<'static> {
+        if self.full { Part::All } else { Part::Core }
     }
-    report.phases.push((format!("building {what}"), start.elapsed()));
-    Ok(Built { programs, broken })
 }
 
-/// Runs these tests, each in a process of its own.
-///
-/// # Errors
-///
-/// There is no such test, or its program cannot be run.
-pub(crate) fn run_all(tests: &[(&Program, &str)]) -> Result<Vec<Outcome>> {
-    let outcomes = runner::run_all(tests, runner::jobs(), runner::NEVER, |_, _| ControlFlow::Continue(()))?;
-    Ok(outcomes.into_iter().flatten().collect())
-}
+impl Source {
+    fn read(root: &Path, day: &'static Day) -> Result<Source> {
+        let after = tree::read(root, day)?;
+        let before = match day.before().filter(|before| before.exists(root)) {
+            Some(before) => Some(tree::carried(root, &tree::read(root, before)?, before, day, &after)),
+            None => None,
+        };
+        Ok(Source { day, after, before })
+    }
 
-/// The last lines of what a test printed.
-pub(crate) fn tail(output: &str) -> String {
-    const LINES: usize = 12;
-    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| format!("    | {line}\n")).collect()
+    fn exercise(&self, root: &Path, part: Part<'_>) -> Result<Exercise> {
+        Ok(exercise::plan(root, self.day, self.before.as_ref(), &self.after, part)?.1)
+    }
+
+    /// Whether the library of the day before has changed. If it only has new files beside it, no test of the days before
+    /// comes to a function of the day.
+    fn changes_library(&self) -> bool {
+        let library = self.before.iter().flatten().filter(|(path, _)| path.starts_with("src/"));
+        let mut library = library.filter(|(path, _)| *path != "src/lib.rs" && !is_program(path));
+        library.any(|(path, text)| self.after.get(path) != Some(text))
+    }
+
+    /// With all functions that an exercise may leave to the learner.
+    fn everything(&self) -> Result<Exercise> {
+        exercise::make(self.day, self.before.as_ref(), &self.after, |_| true)
+    }
 }
 
 impl Report {
+    /// Notes what was done since `start`.
+    fn done(&mut self, what: String, start: Instant) {
+        self.phases.push((what, start.elapsed()));
+    }
+
     fn print(&self, wanted: Wanted) {
         outln!();
         for (what, time) in &self.phases {
@@ -190,7 +177,11 @@ impl Report {
             outln!("FAIL {wrong}");
         }
         match self.wrong.len() {
-            0 => outln!("{}", wanted.proved()),
+            0 if wanted.write_stages => outln!("The stages are written."),
+            0 => outln!(
+                "Every exercise compiles, and what needs its functions fails at a todo; \
+                 every lab is caught by the test that it names."
+            ),
             count => outln!("{}", term::plural(count, "failure")),
         }
     }
@@ -216,20 +207,6 @@ impl Report {
         }
         if self.rows.values().any(|row| row.walls.is_some()) {
             outln!();
-        }
-    }
-}
-
-impl Wanted {
-    /// What has been proved, if nothing is wrong.
-    fn proved(self) -> String {
-        let exercises = "Every exercise compiles, and what needs its functions fails at a todo";
-        let labs = "every lab is caught by the test that it names";
-        match (self.exercises, self.labs) {
-            _ if self.write_stages => "The stages are written.".to_owned(),
-            (true, true) => format!("{exercises}, and {labs}."),
-            (true, false) => format!("{exercises}."),
-            _ => "Every lab is caught by the test that it names.".to_owned(),
         }
     }
 }

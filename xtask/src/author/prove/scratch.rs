@@ -4,52 +4,51 @@
 //! what has changed since the last time and nothing else.
 //!
 //! ```text
-//! target/prove/target/               where all copies are built: their dependencies are built once
 //! target/prove/labs/                 the workspace of the copy "labs"
 //! target/prove/labs/labs/day1-codec  a day of it
 //! ```
 //!
+//! All copies are built where the course is, so their dependencies are built already when the course is.
+//!
 //! The name is there twice for cargo's sake. It tells two crates of one name apart by their paths in their
 //! workspaces, not by those on the disk; else one copy would be given what was built for another.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result};
 
+use super::Source;
 use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
 
 /// Files of the workspace that every crate is built with, as far as they are there.
 const SHARED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "xtask/Cargo.toml"];
 
-/// How a copy is built: each time as a whole, and without debug information. That saves a third of the time, and most of
-/// the space.
-const CONFIG: &str = "[build]\nincremental = false\n\n[profile.dev]\ndebug = false\n";
+/// How a copy is built: each time as a whole. What differs from the course's own profile is said of each day, so that
+/// the dependencies are those of the course.
+const CONFIG: &str = "[build]\nincremental = false\ntarget-dir = \"../..\"\n";
 
 /// A copy of the course.
-pub(crate) struct Scratch {
+pub(super) struct Scratch {
     /// Its workspace, where cargo is run.
-    pub(crate) workspace: PathBuf,
+    pub(super) workspace: PathBuf,
     /// What its days are in.
-    pub(crate) root: PathBuf,
-    /// Where it is built.
-    pub(crate) target_dir: PathBuf,
+    root: PathBuf,
 }
 
 impl Scratch {
-    /// The copy of that name: the days as they are, and nothing of the tools but their manifest. The days in
-    /// `later` are left as the copy has them, until [`put`](Scratch::put).
+    /// The copy of that name: the days as they are, and nothing of the tools but their manifest. These days are
+    /// left as the copy has them, until [`put`](Scratch::put).
     ///
     /// # Errors
     ///
     /// A file cannot be read or written.
-    pub(crate) fn new(course: &Path, name: &str, later: &[&Day]) -> Result<Scratch> {
-        let prove = target_dir(course)?.join("prove");
-        let workspace = prove.join(name);
-        let scratch = Scratch { root: workspace.join(name), workspace, target_dir: prove.join("target") };
+    pub(super) fn new(course: &Path, name: &str, later: &[Source]) -> Result<Scratch> {
+        let target = course.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
+        let workspace = target.join("prove").join(name);
+        let scratch = Scratch { root: workspace.join(name), workspace };
         for path in SHARED {
             match fs::read_to_string(course.join(path)) {
                 Ok(text) if path == "Cargo.toml" => {
@@ -60,10 +59,14 @@ impl Scratch {
                 Err(error) => return Err(error).with_context(|| path.to_owned()),
             }
         }
-        write(&scratch.workspace.join(".cargo/config.toml"), CONFIG)?;
+        // Without debug information, which saves a third of the time.
+        let days = DAYS.iter().filter(|day| day.exists(course));
+        let profiles = days.map(|day| format!("\n[profile.dev.package.{}]\ndebug = false\n", day.name));
+        let config = CONFIG.to_owned() + &profiles.collect::<String>();
+        write(&scratch.workspace.join(".cargo/config.toml"), &config)?;
         // A member of the workspace must have something to build.
         write(&scratch.workspace.join("xtask/src/main.rs"), "fn main() {}\n")?;
-        let is_later = |day: &Day| later.iter().any(|later| later.number == day.number);
+        let is_later = |day: &Day| later.iter().any(|later| later.day.number == day.number);
         for day in DAYS.iter().filter(|day| day.exists(course) && !is_later(day)) {
             scratch.put(course, day, &tree::read(course, day)?)?;
         }
@@ -75,7 +78,7 @@ impl Scratch {
     /// # Errors
     ///
     /// A file cannot be read or written.
-    pub(crate) fn put(&self, course: &Path, day: &Day, tree: &Tree) -> Result<()> {
+    pub(super) fn put(&self, course: &Path, day: &Day, tree: &Tree) -> Result<()> {
         let dir = day.dir(&self.root);
         for (path, text) in tree {
             write(&dir.join(path), text)?;
@@ -105,21 +108,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let dir = path.parent().unwrap_or(path);
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     fs::write(path, text).with_context(|| path.display().to_string())
-}
-
-/// Where cargo builds the course.
-fn target_dir(course: &Path) -> Result<PathBuf> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .current_dir(course)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata: no target directory")
 }
 
 #[cfg(test)]

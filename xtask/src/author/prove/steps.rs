@@ -5,82 +5,52 @@
 //!
 //! ```text
 //! fn next(&mut self) -> Option<u8> {         fn next(&mut self) -> Option<u8> {
-//!     BODY                            ──▶        { static …; if … { crate::step("src/a.rs: A::next") } … }
+//!     BODY                            ──▶        { … if crate::begin("src/a.rs: A::next") { todo!("day 1: A::next") } }
 //! }                                              BODY
 //!                                            }
 //! ```
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::course::Day;
+use crate::course::functions::{self, How};
 use crate::course::runner::Outcome;
 use crate::course::stages::{Given, Stage};
-use crate::course::tree::{self, Tree};
-use crate::course::{functions, suites};
-use crate::learner::exercise;
-use crate::learner::strip::{self, Function};
+use crate::course::tree::Tree;
+use crate::course::{Day, suites};
+use crate::learner::strip;
 
 /// The variable that makes the functions tell.
-pub(crate) const VARIABLE: &str = "RRPC_STEPS";
+pub(super) const VARIABLE: &str = "RRPC_STEPS";
 
 /// The variable with the functions that are a `todo!()`, a line for each.
-pub(crate) const UNWRITTEN: &str = "RRPC_UNWRITTEN";
+pub(super) const UNWRITTEN: &str = "RRPC_UNWRITTEN";
 
 /// What a line in a test's output begins with.
 const MARK: &str = "@step ";
 
 /// What is added to `src/lib.rs`. One write for the line, so that nothing comes between.
-const STEP_FN: &str = r#"
-/// A function is called for the first time.
-pub(crate) fn step(name: &str) {
+const BEGIN_FN: &str = r#"
+/// A function is called for the first time: it tells, and hears whether it is a `todo!()`.
+pub(crate) fn begin(name: &str) -> bool {
     if std::env::var_os("RRPC_STEPS").is_some() {
         std::io::Write::write_all(&mut std::io::stderr(), format!("\n@step {name}\n").as_bytes()).ok();
     }
-}
-
-/// A function is called, which may be one that is not written.
-pub(crate) fn unwritten(name: &str, message: &str) {
-    static NAMES: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let names = NAMES.get_or_init(|| std::env::var("RRPC_UNWRITTEN").unwrap_or_default());
-    if names.lines().any(|line| line == name) && !std::thread::panicking() {
-        todo!("{message}");
-    }
+    std::env::var("RRPC_UNWRITTEN").is_ok_and(|names| names.lines().any(|line| line == name))
 }
 "#;
 
 /// One step: the test, and the functions that are new with it.
-pub(crate) struct Walls {
+pub(super) struct Walls {
     /// How many functions of three lines and more the day leaves to the learner.
-    pub(crate) functions: usize,
+    pub(super) functions: usize,
     /// In the order of the suite: the test's path, and the functions that no earlier test has called.
-    pub(crate) steps: Vec<(String, Vec<String>)>,
+    pub(super) steps: Vec<(String, Vec<String>)>,
     /// The same, by stages.
-    pub(crate) stages: Vec<Stage>,
+    pub(super) stages: Vec<Stage>,
     /// Functions that no test of the day's suite calls.
-    pub(crate) unreached: Vec<String>,
-}
-
-/// The functions that the exercise of `day` may leave to the learner, as [`add_marks`] names them.
-///
-/// # Errors
-///
-/// A file cannot be read, or is not Rust.
-pub(crate) fn functions(root: &Path, day: &Day, after: &Tree) -> Result<Vec<String>> {
-    let exercise = exercise::make(day, before(root, day, after)?.as_ref(), after, |_| true)?;
-    Ok(exercise.functions.iter().map(Function::key).collect())
-}
-
-/// The day before as this day would have it.
-///
-/// # Errors
-///
-/// A file cannot be read.
-pub(crate) fn before(root: &Path, day: &Day, after: &Tree) -> Result<Option<Tree>> {
-    let before = day.before().filter(|before| before.exists(root));
-    before.map(|before| Ok(tree::carried(root, &tree::read(root, before)?, before, day, after))).transpose()
+    pub(super) unreached: Vec<String>,
 }
 
 /// Makes these functions of the day tell when they are called, and makes each of them a `todo!()` on demand.
@@ -88,23 +58,23 @@ pub(crate) fn before(root: &Path, day: &Day, after: &Tree) -> Result<Option<Tree
 /// # Errors
 ///
 /// A file is not Rust.
-pub(crate) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Result<()> {
+pub(super) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Result<()> {
     for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
     {
-        *text = functions::begin_with(text, |name| {
-            let message = strip::message(day.number, name);
-            let name = format!("{path}: {name}");
-            let seen =
-                "static SEEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);";
-            let first = "!SEEN.swap(true, std::sync::atomic::Ordering::Relaxed)";
-            let unwritten = format!("crate::unwritten({name:?}, {message:?});");
-            functions
-                .contains(&name)
-                .then(|| format!(" {{ {seen} if {first} {{ crate::step({name:?}); }} {unwritten} }}"))
+        *text = functions::begin_with(text, |function| {
+            let message = strip::message(day.number, &function.name);
+            let name = format!("{path}: {}", function.name);
+            let may_panic = if let How::Drop = function.how { " && !std::thread::panicking()" } else { "" };
+            functions.contains(&name).then(|| {
+                format!(
+                    " {{ static TODO: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| crate::begin({name:?})); \
+                     if *TODO{may_panic} {{ todo!({message:?}) }} }}"
+                )
+            })
         })?;
     }
     if let Some(lib) = tree.get_mut("src/lib.rs") {
-        lib.push_str(STEP_FN);
+        lib.push_str(BEGIN_FN);
     }
     Ok(())
 }
@@ -114,12 +84,12 @@ pub(crate) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Res
 /// # Errors
 ///
 /// The suite cannot be read, or what is given is not there.
-pub(crate) fn walls(
+pub(super) fn walls(
     day: &Day,
     tree: &Tree,
     functions: &[String],
     given: &[Given],
-    outcomes: &[(String, Outcome)],
+    outcomes: &[(&String, Outcome)],
 ) -> Result<Walls> {
     let suite = suites::read(tree, &day.ident())?;
     let is_given = |name: &&String| given.iter().any(|given| given.functions.contains(name));
@@ -138,7 +108,8 @@ pub(crate) fn walls(
     let count = left.len();
     let mut steps = Vec::new();
     for test in &suite.tests {
-        let output = outcomes.iter().find(|(path, _)| *path == test.path).map(|(_, outcome)| &outcome.output);
+        let output =
+            outcomes.iter().find(|(path, _)| **path == test.path).map(|(_, outcome)| &outcome.output);
         let lines = output.into_iter().flat_map(|output| output.lines());
         let called: BTreeSet<&str> = lines.filter_map(|line| line.strip_prefix(MARK)).collect();
         // In the order of the files, as they may be called in any.
@@ -158,12 +129,12 @@ pub(crate) fn walls(
 
 impl Walls {
     /// How many functions the largest step needs that no earlier one did.
-    pub(crate) fn largest(&self) -> usize {
+    pub(super) fn largest(&self) -> usize {
         self.steps.iter().map(|(_, new)| new.len()).max().unwrap_or(0)
     }
 
     /// How many functions must be written until the first test can pass.
-    pub(crate) fn first(&self) -> usize {
+    pub(super) fn first(&self) -> usize {
         self.steps.first().map_or(0, |(_, new)| new.len())
     }
 }

@@ -23,10 +23,10 @@ use anyhow::Result;
 use crate::course::functions;
 
 /// The variable with the number of the lab. Without it there is none.
-pub(crate) const VARIABLE: &str = "RRPC_LAB";
+pub(super) const VARIABLE: &str = "RRPC_LAB";
 
 /// What is added to `src/lib.rs`.
-pub(crate) const LAB_FN: &str = r#"
+pub(super) const LAB_FN: &str = r#"
 /// The number of the lab that is meant.
 pub(crate) fn lab() -> usize {
     static LAB: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
@@ -37,13 +37,13 @@ pub(crate) fn lab() -> usize {
 "#;
 
 /// One lab, as an edit of a file.
-pub(crate) struct Edit<'a> {
+pub(super) struct Edit<'a> {
     /// Of the lab, from 1.
-    pub(crate) number: usize,
+    pub(super) number: usize,
     /// What is taken out.
-    pub(crate) at: Range<usize>,
+    pub(super) at: Range<usize>,
     /// What comes there.
-    pub(crate) by: &'a str,
+    pub(super) by: &'a str,
 }
 
 /// `source` with all of the edits as variants, and the numbers of those that are left over.
@@ -51,7 +51,7 @@ pub(crate) struct Edit<'a> {
 /// # Errors
 ///
 /// It is not Rust.
-pub(crate) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<usize>)> {
+pub(super) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<usize>)> {
     let bodies = functions::branching_bodies(source)?;
     let mut left_over = Vec::new();
     // A body's beginning and end, and its variants.
