@@ -74,7 +74,7 @@ fn a_lab_is_put_in_and_asks_and_git_takes_it_out() {
     assert!(!ran.text.contains("a_frame_is_its_length") && !ran.text.contains("note:"), "{}", ran.text);
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME.replace("put_u32", "put_u32_le"));
 
-    let heal = ran.text.lines().find_map(|line| line.split_once("git ")?.1.strip_suffix("    heals it"));
+    let heal = ran.text.lines().find_map(|line| line.split_once("git ")?.1.strip_suffix("    undoes it"));
     course.git(&heal.unwrap_or_else(|| panic!("{}", ran.text)).split(' ').collect::<Vec<_>>());
     assert_eq!(course.read("day1-codec/src/frame.rs"), FRAME);
 }

@@ -178,7 +178,7 @@ impl Client {
         self.start(service_method, args).await?.await
     }
 
-    /// Sends a call now, and returns a future of its reply to await later: the asynchronous `Go` of the seeds.
+    /// Sends a call now, and returns a future of its reply to await later: the `Go` of Go's net/rpc.
     ///
     /// It waits only while as many calls are in flight as both sides allow. The time limit for the call begins
     /// here. When it is over the call ends, whether or not the future is polled.

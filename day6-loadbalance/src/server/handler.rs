@@ -151,7 +151,7 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = anyhow::Result<Reply>> + Se
 ///   computing for long without an `await`, holds the others up: use `tokio::task::spawn_blocking` for such
 ///   work.
 /// * It is dropped at an `await` when the caller gives up, when the client has gone, and when its time is over
-///   ([`Code::DEADLINE_EXCEEDED`]). What must be undone then belongs into a guard's `Drop`.
+///   ([`Code::DEADLINE_EXCEEDED`]). What must be undone then belongs in a guard's `Drop`.
 /// * A job that was started with `spawn_blocking` goes on after that. Move the [`Request`] into it: a request that
 ///   is alive counts as a call in flight, so such jobs cannot pile up without limit.
 /// * A panic becomes an error reply ([`Code::INTERNAL`]) for this call, and for no other; one in a `Drop`, after the

@@ -70,7 +70,7 @@ impl Bound {
 pub(crate) fn all() -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
     use Metric::{CallsPerSecond, CpuPerCall, P99};
-    use Peer::{FloorBare, RrpcBincode, RrpcHttp, RrpcJson, TarpcBincode, TarpcJson, Tonic};
+    use Peer::{FloorBare, FloorTasksYield, RrpcBincode, RrpcHttp, RrpcJson, TarpcBincode, TarpcJson, Tonic};
     use Placement::{Free, Pinned};
     use Workload::{Echo1M, Sum1, Sum64, Sum1000x1, Sum1000x16, Sum1024};
 
@@ -99,7 +99,12 @@ pub(crate) fn all() -> Vec<Goal> {
     add(RrpcBincode, TarpcBincode, CpuPerCall, Pinned, &bounds);
     let bounds = [(Sum1, AtMost(1.0)), (Sum64, AtMost(1.0)), (Sum1024, AtMost(1.0))];
     add(RrpcBincode, TarpcBincode, P99, Free, &bounds);
-    add(RrpcBincode, FloorBare, CallsPerSecond, Free, &[(Echo1M, AtLeast(0.6))]);
+    let bounds = [(Sum64, AtMost(0.95)), (Sum1024, AtMost(0.8))];
+    add(RrpcBincode, FloorTasksYield, CpuPerCall, Pinned, &bounds);
+    let bounds = [(Sum1, AtMost(1.15)), (Sum64, AtMost(1.15)), (Sum1024, AtMost(1.15))];
+    add(RrpcJson, RrpcBincode, CpuPerCall, Pinned, &bounds);
+    add(RrpcBincode, FloorBare, CallsPerSecond, Free, &[(Echo1M, AtLeast(0.85))]);
+    add(RrpcBincode, FloorBare, CpuPerCall, Pinned, &[(Echo1M, AtMost(1.11))]);
     add(RrpcBincode, TarpcBincode, CallsPerSecond, Free, &[(Echo1M, AtLeast(1.5))]);
     let bounds =
         [(Sum1, AtLeast(0.95)), (Sum64, AtLeast(0.95)), (Sum1024, AtLeast(0.95)), (Echo1M, AtLeast(0.95))];

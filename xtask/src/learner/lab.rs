@@ -133,7 +133,7 @@ pub(crate) fn apply(root: &Path, day: &Day, number: usize) -> Result<bool> {
         (format!("cargo xtask check {}", day.number), "the day's suite, step by step"),
         (suite, "the same, as cargo shows it"),
         (format!("cargo xtask lab {} {number} --answer", day.number), "the test, and why"),
-        (heal, "heals it"),
+        (heal, "undoes it"),
     ]);
     Ok(true)
 }

@@ -88,7 +88,7 @@ impl Course {
 
     /// `cargo xtask …`
     pub(crate) fn xtask(&self, args: &[&str]) -> Ran {
-        // What it builds belongs into this course, wherever the tool itself was built.
+        // What it builds belongs in this course, wherever the tool itself was built.
         self.run(Command::new(env!("CARGO_BIN_EXE_xtask")).args(args).env_remove("CARGO_TARGET_DIR"))
     }
 

@@ -84,7 +84,7 @@ fn a_dropped_flush_loses_nothing() {
 /// The reader of messages stands on the reader of frames, but that one's cancellation safety is not enough:
 /// the header has been read, and the body has not.
 ///
-/// Hint: the message that waits for its body belongs into the reader, too.
+/// Hint: the message that waits for its body belongs in the reader, too.
 #[test]
 fn a_dropped_message_read_keeps_the_header() {
     run(async || {

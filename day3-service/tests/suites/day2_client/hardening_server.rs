@@ -149,8 +149,8 @@ fn a_panic_in_the_drop_of_a_handler_harms_no_call() {
 /// the same thread.
 ///
 /// One read holds hundreds of small calls, or some larger ones, and Tokio's budget counts reads. A connection that
-/// answers all that it has read, and reads on as long as there is more, does not let the other have a turn: in our
-/// first edition for 95 ms.
+/// answers all that it has read, and reads on as long as there is more, does not let the other have a turn: in an
+/// earlier version for 95 ms.
 ///
 /// Hint: note how long calls were started since all others had a turn, and after a slice of time yield once.
 #[test]

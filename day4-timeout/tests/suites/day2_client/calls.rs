@@ -198,7 +198,7 @@ fn a_caller_that_does_not_collect_its_reply_stops_no_other() {
 /// The request of a caller that has gone is not written.
 ///
 /// In an overload the requests of callers that gave up long ago would go first, and the server would work
-/// for no one: after 12 seconds of it our first edition needed 12 more to recover.
+/// for no one: after 12 seconds of it an earlier version needed 12 more to recover.
 ///
 /// Hint: a request waits in its caller's entry. When the entry has gone, so has the request.
 #[test]

@@ -79,7 +79,7 @@ fn a_caller_that_gives_up_frees_its_place() {
 /// An argument over the server's `max_body_len`, or a header over 16 KiB, fails its own call with
 /// `Error::FrameTooLarge`, and nothing of it is sent. One of exactly the limit is.
 ///
-/// In the first edition it cost the connection: one argument of 100 KiB failed twenty calls of others.
+/// In an earlier version it cost the connection: one argument of 100 KiB failed twenty calls of others.
 ///
 /// Hint: the server has told its limit in the handshake. Check the length where the argument is encoded.
 #[test]

@@ -58,7 +58,7 @@ async fn take_all(server: &Server, probe: &mut Probe, method: &str) -> Peer<Dupl
 /// A large body that finds no room is not read before there is; small calls of other connections go on, and so
 /// do those of the same connection that came before it.
 ///
-/// In our first edition 1024 calls of 8 MiB, in flight on one connection, took 5.5 GB.
+/// In an earlier version 1024 calls of 8 MiB, in flight on one connection, took 5.5 GB.
 ///
 /// Hint: the header tells the length. A semaphore counts the KiB.
 #[test]

@@ -109,7 +109,7 @@ fn a_calls_time_begins_before_its_wait_for_a_place() {
 /// A started call ends at its limit though no task polls it: its entry and its place are free again. Whenever its
 /// caller looks, it finds how the call ended, and a reply that came in time is still a reply.
 ///
-/// A caller may start a thousand calls and then wait for something else. In the first edition such calls never ended,
+/// A caller may start a thousand calls and then wait for something else. In an earlier version such calls never ended,
 /// and every other call waited for a place.
 ///
 /// Hint: the task of the connection ends calls, not the caller's poll.

@@ -66,7 +66,7 @@ async fn expect_a_place(peer: &mut Peer<DuplexStream>, first_seq: u64) {
 /// A job that a cancelled handler has left behind in a thread keeps its place while it holds the request: more
 /// calls are refused, and there is room again when it has ended.
 ///
-/// `spawn_blocking` goes on after a cancel. In our first edition 97,365 jobs waited, with a limit of 10
+/// `spawn_blocking` goes on after a cancel. In an earlier version 97,365 jobs waited, with a limit of 10
 /// handlers.
 ///
 /// Hint: each request holds an `Arc` of what the connection's requests share: its count is the number of

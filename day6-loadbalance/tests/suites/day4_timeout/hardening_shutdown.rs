@@ -28,7 +28,7 @@ use crate::support::{eventually, run_paused, run_threads, within};
 
 /// The grace period is kept also if a handler blocks its thread, at its first poll or later.
 ///
-/// A task that blocks cannot be stopped, and must not be waited for. In our first edition a grace period of 200
+/// A task that blocks cannot be stopped, and must not be waited for. In an earlier version a grace period of 200
 /// ms took 3.9 s.
 ///
 /// Hint: a limit around the wait for connections, and another around the wait after they were aborted.
@@ -164,7 +164,7 @@ impl AsyncRead for CancelFlood {
 
 /// A flood of cancels does not hold up the shutdown, and does not make it an error.
 ///
-/// What is always ready starves what is looked at after it. In our first edition such a flood held the shutdown
+/// What is always ready starves what is looked at after it. In an earlier version such a flood held the shutdown
 /// up for its whole grace period.
 ///
 /// Hint: after a slice of time everything else has its turn; and a message that is being read is no call.

@@ -37,7 +37,7 @@ fn expect_ping(peer: &mut Peer<DuplexStream>) -> impl Future<Output = RawMessage
 /// A server that says nothing for 5 s while a call waits is sent a ping; after 5 s more the connection is given
 /// up: its calls fail, and it takes no new ones.
 ///
-/// A network that is cut says nothing at all. In our first edition one server of three, cut off without a FIN,
+/// A network that is cut says nothing at all. In an earlier version one server of three, cut off without a FIN,
 /// lost 809 of 809 calls in 808 s, as small requests fit into the kernel's buffer and no write ever failed.
 ///
 /// Hint: `Silence` waits with the read, and knows two limits.

@@ -83,7 +83,7 @@ fn a_new_call_during_a_shutdown_is_refused() {
 /// Clients without a call in flight do not hold up the shutdown, whatever they do: our own closes, one that stays is
 /// closed, one that is in its handshake reads an error. All of it takes a moment, and not the grace period.
 ///
-/// There are always idle connections. In the first edition one of them made an orderly shutdown an `Err`.
+/// There are always idle connections. In an earlier version one of them made an orderly shutdown an `Err`.
 ///
 /// Hint: the drain waits for calls, and for connections only as long as a goaway takes to be noticed.
 #[test]

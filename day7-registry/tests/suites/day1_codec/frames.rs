@@ -86,7 +86,7 @@ fn frames_arrive_whole_however_the_stream_is_cut() {
 /// keeps half a frame in a local variable (`read_exact` does) forgets it, and takes the middle of a frame
 /// for the next length.
 ///
-/// Hint: everything that has arrived belongs into the reader, nothing of it into the future.
+/// Hint: everything that has arrived belongs in the reader, and nothing of it in the future.
 #[test]
 fn a_dropped_read_loses_nothing() {
     run(async || {

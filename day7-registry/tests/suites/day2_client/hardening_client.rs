@@ -268,7 +268,7 @@ fn a_start_that_is_dropped_in_the_queue_loses_nothing() {
 /// The one is an error of the socket and not its end; and in the other the task is dropped where it stands, so that
 /// no line behind its loop runs.
 ///
-/// Hint: what must happen however a task ends belongs into a `Drop`.
+/// Hint: what must happen however a task ends belongs in a `Drop`.
 #[test]
 fn calls_fail_however_the_connection_ends() {
     run(async || {

@@ -49,7 +49,7 @@ fn the_defaults_are_as_documented() {
 
 /// A client that asks for nothing has 10 s to connect, 30 s for a call, and 10 s for each step of a write.
 ///
-/// A default that is not in force is no limit. All of `Duration::MAX` passed the tests of our first edition.
+/// A default that is not in force is no limit. All of `Duration::MAX` passed the tests of an earlier version.
 ///
 /// Hint: `Options::default`.
 #[test]

@@ -21,7 +21,7 @@ use crate::support::{run_paused, serve_in_memory, within};
 /// A client that stops inside a message, wherever that is, is dropped after 10 s and told why; the handlers of
 /// its other calls go with it.
 ///
-/// In our first edition 5,000 such peers were all held, and 250 that stopped one byte before the end of 8 MiB
+/// In an earlier version 5,000 such peers were all held, and 250 that stopped one byte before the end of 8 MiB
 /// held 2 GB.
 ///
 /// Hint: a message has begun when a byte of it has been read; so has one whose header is there and whose body
@@ -102,7 +102,7 @@ fn a_slow_but_steady_client_is_served() {
 
 /// A client that has no call in flight for five minutes is told to go, and its connection ends.
 ///
-/// Of 500 clients that vanished without a FIN, our first edition had all 500 after 15 minutes.
+/// Of 500 clients that vanished without a FIN, an earlier version had all 500 after 15 minutes.
 ///
 /// Hint: the same end as at a shutdown.
 #[test]
