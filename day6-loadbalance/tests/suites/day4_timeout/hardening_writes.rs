@@ -27,7 +27,7 @@ use crate::support::{run, run_paused, start, within};
 #[test]
 fn a_client_that_reads_evenly_over_tcp_is_served() {
     run(async || {
-        const LEN: usize = 32 * 1024 * 1024;
+        const LEN: usize = 12 * 1024 * 1024;
         let (handler, _probe) = probe();
         let server = start(Server::new(handler).write_timeout(2 * SECOND)).await;
         let mut peer = Peer::connect(server.addr).await;
