@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use similar::{ChangeTag, TextDiff};
+use similar::{ChangeTag, DiffTag, TextDiff};
 
 use crate::course::{Day, File, Lab, Stage, items, module_doc};
 use crate::markdown::{code, relative, render};
@@ -88,6 +88,7 @@ fn file_page(day: &Day, file: &File) -> Page {
     match &file.before {
         Some(before) if is_worth_a_diff(before, &file.text) => {
             text.push_str("## What changed\n\n");
+            text.push_str(&side_by_side(before, &file.text));
             text.push_str(&code("diff", &diff(before, &file.text)));
             text.push_str("## The whole file\n\n");
         }
@@ -127,11 +128,49 @@ fn lines(file: &File) -> String {
     }
 }
 
+/// The lines before and after, each on its side, for wide windows. Empty if no line was removed: then there is no other
+/// side to look at.
+pub(crate) fn side_by_side(before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    if diff.ops().iter().all(|op| matches!(op.tag(), DiffTag::Equal | DiffTag::Insert)) {
+        return String::new();
+    }
+    let (before, after) = (diff.old_slices(), diff.new_slices());
+    let mut rows = String::new();
+    for (number, group) in diff.grouped_ops(CONTEXT).iter().enumerate() {
+        if number > 0 {
+            rows.push_str("<tr><td>⋯</td><td>⋯</td></tr>\n");
+        }
+        for op in group {
+            let (old, new) = (&before[op.old_range()], &after[op.new_range()]);
+            let is_same = op.tag() == DiffTag::Equal;
+            for row in 0..old.len().max(new.len()) {
+                let cell = |line: Option<&&str>, class| match line {
+                    None => "<td></td>".to_owned(),
+                    Some(line) if is_same => format!("<td>{}</td>", escape(line)),
+                    Some(line) => format!("<td class=\"{class}\">{}</td>", escape(line)),
+                };
+                let (old, new) = (cell(old.get(row), "hljs-deletion"), cell(new.get(row), "hljs-addition"));
+                _ = writeln!(rows, "<tr>{old}{new}</tr>");
+            }
+        }
+    }
+    format!("<div class=\"beside\"><table>\n{rows}</table></div>\n\n")
+}
+
+/// A line of code as HTML.
+fn escape(line: &str) -> String {
+    line.trim_end().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// How many lines around a change are shown.
+const CONTEXT: usize = 4;
+
 /// A unified diff without the names of the files.
 fn diff(before: &str, after: &str) -> String {
     TextDiff::from_lines(before, after)
         .unified_diff()
-        .context_radius(4)
+        .context_radius(CONTEXT)
         .missing_newline_hint(false)
         .to_string()
 }

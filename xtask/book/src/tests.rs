@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check;
 use crate::course::{Day, File, Stage, Suite, items};
 use crate::markdown::{code, render, section};
+use crate::pages::side_by_side;
 use crate::site::Site;
 
 const STAGE: &str = r##"//! Frames.
@@ -191,4 +192,17 @@ fn a_link_to_what_is_not_there_is_found() {
             "a/b.html: the link no.html leads to a/no.html, which is not there",
         ]
     );
+}
+
+#[test]
+fn lines_that_were_removed_stand_beside_those_that_came() {
+    let rows = side_by_side("a\nb\n\nc\n", "a\nx < y\nz\n\nc\n");
+    let expected = "<tr><td>a</td><td>a</td></tr>\n\
+        <tr><td class=\"hljs-deletion\">b</td><td class=\"hljs-addition\">x &lt; y</td></tr>\n\
+        <tr><td></td><td class=\"hljs-addition\">z</td></tr>\n\
+        <tr><td></td><td></td></tr>\n\
+        <tr><td>c</td><td>c</td></tr>\n";
+    assert!(rows.contains(expected), "{rows}");
+    assert!(!rows.trim_end().contains("\n\n"), "a blank line ends the HTML");
+    assert_eq!(side_by_side("a\n", "a\nb\n"), "", "nothing was removed");
 }
