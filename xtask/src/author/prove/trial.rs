@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::subject::Subject;
 use super::{Report, Wanted, steps, variants};
@@ -53,7 +53,8 @@ pub(super) fn run(root: &Path, subjects: &[Subject<'_>], wanted: Wanted, report:
     let outcomes = runner::run_all(&tests, runner::jobs(), NEVER, |_, _| ControlFlow::Continue(()))?;
     let mut outcomes = outcomes.into_iter().flatten();
     for trial in &trials {
-        let ran: Vec<_> = trial.tests.iter().zip(outcomes.by_ref()).collect();
+        let mut ran: Vec<_> = trial.tests.iter().zip(outcomes.by_ref()).collect();
+        trial.ask_again(&mut ran)?;
         trial.judge(root, &ran, wanted, report)?;
     }
     report.done(format!("running {} tests", tests.len()), start);
@@ -111,6 +112,19 @@ impl Trial<'_> {
 
     fn step(&self, outcome: &Outcome) -> Step {
         Finding::of(outcome, self.day().name).step
+    }
+
+    /// A test that measures time may miss its lab while others run beside it. It is run again, alone.
+    fn ask_again(&self, ran: &mut [(&String, Outcome)]) -> Result<()> {
+        let With::Lab(_, lab) = &self.with else { return Ok(()) };
+        for (test, outcome) in ran {
+            if name(test) == lab.test && self.step(outcome) == Step::Passed {
+                let alone = [(&self.program, test.as_str())];
+                let again = runner::run_all(&alone, 1, NEVER, |_, _| ControlFlow::Continue(()))?;
+                *outcome = again.into_iter().flatten().next().context("the test was not run")?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the report what came of it.
