@@ -22,7 +22,7 @@ mod course; // first, as its macros are known only below
 mod author;
 mod learner;
 
-use author::{book, chaos, days, forward, prove, soak};
+use author::{book, chaos, days, demos, forward, prove, soak};
 use course::Day;
 use learner::exercise::{self, Part};
 use learner::{check, diff, lab};
@@ -119,6 +119,12 @@ enum Author {
         #[arg(value_name = "DAY", value_parser = course::parse)]
         day: Option<&'static Day>,
     },
+    /// Run each day's demo to its end, and fail where a chapter shows what its demo does not print
+    Demos {
+        /// Only these days
+        #[arg(value_name = "DAY", value_parser = course::parse)]
+        days: Vec<&'static Day>,
+    },
     /// Carry a change made in day N into every later day, by a three-way merge
     ///
     /// The change is what differs between REV and the files on disk. Paths stay as they are; the crate's name
@@ -199,6 +205,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Book => book::run(&root),
         Command::Chaos { seconds, seed } => chaos::run(&root, seconds, seed),
         Command::Author(Author::Days { day }) => days::run(&root, day),
+        Command::Author(Author::Demos { days }) => demos::run(&root, &days),
         Command::Author(Author::Forward { day, base, all }) => forward::run(&root, day, &base, all),
         Command::Author(Author::Prove { days, full, steps, write_stages }) => {
             prove::run(&root, &days, prove::Wanted { full, steps, write_stages })

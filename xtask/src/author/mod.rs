@@ -4,6 +4,7 @@ pub(crate) mod book;
 pub(crate) mod chaos;
 mod checks;
 pub(crate) mod days;
+pub(crate) mod demos;
 pub(crate) mod forward;
 mod layers;
 pub(crate) mod prove;
