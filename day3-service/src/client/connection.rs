@@ -35,7 +35,7 @@ impl<Io> Drop for Connection<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
-    pub(super) async fn run(mut self) -> Error {
+    pub(super) async fn run(&mut self) -> Error {
         // Both directions at once: a client that stopped reading while it writes could wait for a server
         // that does the same. The first to end ends the connection.
         let error = tokio::select! {

@@ -120,7 +120,7 @@ impl Client {
             handshake::offer(&mut reader, &mut writer, &options.hello()).await?;
 
         let in_flight = InFlight::new(options.max_in_flight.min(max_in_flight));
-        let connection = Connection {
+        let mut connection = Connection {
             reader: MessageReader::new(reader, codec),
             writer,
             codec,
@@ -131,7 +131,7 @@ impl Client {
         };
         let (end, ended) = watch::channel(None);
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            let reason = connection.run().await;
+            let reason = connection.run().await; // by reference: moved, the task would keep room for it twice
             end.send_replace(Some(Arc::new(reason)));
         }));
         let shared = Shared { codec, max_body_len, in_flight, ended, connection };

@@ -43,9 +43,9 @@ impl<Io> Drop for Connection<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite> Connection<Io> {
-    pub(super) async fn run(mut self) -> Error {
+    pub(super) async fn run(&mut self) -> Error {
         let (codec, write_timeout) = (self.codec, self.write_timeout);
-        let Connection { reader, writer, max_body_len, in_flight, silence, .. } = &mut self;
+        let Connection { reader, writer, max_body_len, in_flight, silence, .. } = &mut *self;
         // Both directions at once: a client that stopped reading while it writes could wait for a server
         // that does the same. The first to end ends the connection.
         let error = tokio::select! {
