@@ -161,6 +161,7 @@ fn a_server_that_breaks_the_rules_is_told_why() {
             peer.send(&wire).await;
             assert_ne!(expect_all_lost(&client, calls).await, "", "{case}");
             assert_ne!(expect_goaway(&mut peer).await, "", "{case}");
+            drop(peer);
             let ended = within("the end, for a task that waits for it", client.closed()).await;
             let is_broken_rule = matches!(*ended, Error::Protocol(_) | Error::FrameTooLarge { .. });
             assert!(is_broken_rule, "{case}: {ended:?}");

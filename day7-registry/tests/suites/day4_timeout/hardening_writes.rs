@@ -20,8 +20,8 @@ use crate::support::{run, run_paused, start, within};
 
 /// Over TCP, a client that reads evenly is not dropped, however slowly the system says so.
 ///
-/// Linux reports a socket as writable when a third of its buffer is free, which may be megabytes. In our first
-/// edition a client that read 100 KiB/s evenly was dropped after 10 s, in the middle of its reply.
+/// Linux reports a socket as writable when a third of its buffer is free, which may be megabytes. In an
+/// earlier version a client that read 100 KiB/s evenly was dropped after 10 s, in the middle of its reply.
 ///
 /// Hint: `TCP_NOTSENT_LOWAT`. This test takes some seconds of real time.
 #[test]
