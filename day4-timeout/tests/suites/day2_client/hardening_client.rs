@@ -137,8 +137,8 @@ fn the_frames_of_two_callers_never_mix() {
         let mut tasks = JoinSet::new();
         for task in 0..60 {
             let client = client.clone();
-            // Every sixth argument is a big one.
-            let argument = vec![task; if task % 6 == 0 { 3000 } else { 3 }];
+            // Every twentieth argument is a big one.
+            let argument = vec![task; if task % 20 == 0 { 3000 } else { 3 }];
             tasks.spawn(async move {
                 let reply = client.call::<_, Vec<u32>>("Test.mix", &argument).await.unwrap();
                 assert_eq!(reply, argument);
