@@ -26,20 +26,16 @@
 //! fn a_frame_is_its_length_in_four_bytes_and_its_payload() {
 //! ```
 //!
-//! Tests are found by their tokens, so a test inside of a macro such as `proptest!` is one as well. What builds
-//! and runs them is `runner`.
+//! A suite is read line by line, as rustfmt lays it out, so a test inside of a macro such as `proptest!` is one as well.
+//! What builds and runs them is `runner`.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
-use syn::parse::Parser;
-use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta};
 
 use crate::course::tree::Tree;
-use crate::course::{Day, stages};
+use crate::course::{DAYS, Day, stages};
 
 /// The test target that all suites of a day are in.
 pub(crate) const TARGET: &str = "suites";
@@ -107,43 +103,33 @@ pub(crate) struct Test {
     pub(crate) line: usize,
 }
 
-/// The names of the suites that day `day` has, its own last: `day1_codec`, `day2_client`, ….
+/// The names of the suites that a day has, its own last: `day1_codec`, `day2_client`, ….
 ///
 /// # Errors
 ///
-/// There is no directory of suites, or no suite of the day's own in it.
+/// It has no suite of its own.
 pub(crate) fn names(root: &Path, day: &Day) -> Result<Vec<String>> {
     let dir = day.dir(root).join(DIR);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix("day").and_then(|rest| rest.split('_').next()?.parse().ok());
-        if let Some(number) = number
-            && (1..=day.number).contains(&number)
-            && entry.path().join("mod.rs").is_file()
-        {
-            names.push((number, name));
-        }
+    let days = DAYS.iter().filter(|other| other.number <= day.number);
+    let mut names: Vec<String> = days.map(Day::ident).collect();
+    names.retain(|name| dir.join(name).join("mod.rs").is_file());
+    if names.last() != Some(&day.ident()) {
+        bail!("{} has no suite of its own: no {DIR}/{}/mod.rs", day.name, day.ident());
     }
-    names.sort();
-    if names.last().is_none_or(|(number, _)| *number != day.number) {
-        bail!("{} has no suite of its own: no {DIR}/day{}_*/mod.rs", day.name, day.number);
-    }
-    Ok(names.into_iter().map(|(_, name)| name).collect())
+    Ok(names)
 }
 
 /// The suite of that name in a day with these files.
 ///
 /// # Errors
 ///
-/// A file is not there or not Rust, or two tests have the same name.
+/// A file is not there, a stage is not Rust, or two tests have the same name.
 pub(crate) fn read(tree: &Tree, name: &str) -> Result<Suite> {
     let mut suite = Suite { name: name.to_owned(), stages: Vec::new(), tests: Vec::new() };
     let main = format!("{DIR}/{name}/mod.rs");
-    for stage in modules(text(tree, &main)?).with_context(|| main.clone())? {
+    for stage in text(tree, &main)?.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
         let file = format!("{DIR}/{name}/{stage}.rs");
-        add_stage(&mut suite, &stage, &file, text(tree, &file)?).with_context(|| file.clone())?;
+        add_stage(&mut suite, stage, &file, text(tree, &file)?).with_context(|| file.clone())?;
     }
     let mut seen = BTreeSet::new();
     if let Some(test) = suite.tests.iter().find(|test| !seen.insert(&test.name)) {
@@ -156,99 +142,49 @@ fn text<'a>(tree: &'a Tree, path: &str) -> Result<&'a str> {
     tree.get(path).map(String::as_str).with_context(|| format!("{path} is not there"))
 }
 
-/// The modules that a file declares and does not contain.
-fn modules(text: &str) -> Result<Vec<String>> {
-    let file = syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
-    let modules = file.items.into_iter().filter_map(|item| match item {
-        Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
-        _ => None,
-    });
-    Ok(modules.collect())
-}
-
 fn add_stage(suite: &mut Suite, name: &str, file: &str, text: &str) -> Result<()> {
-    let syntax = syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
-    let doc: Vec<String> = syntax.attrs.iter().filter_map(doc_line).collect();
-    let title =
-        doc.split(String::is_empty).next().unwrap_or_default().join(" ").trim_end_matches('.').to_owned();
+    syn::parse_file(text).map_err(|error| anyhow!("it is not Rust: {error}"))?;
+    let doc: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
     let places = doc.iter().filter_map(|line| line.strip_prefix(CHAPTER)).flat_map(|line| line.split(';'));
     let chapter = places.map(|place| place.trim().to_owned()).collect();
-    let tokens: TokenStream = text.parse().map_err(|error| anyhow!("it is not Rust: {error}"))?;
-    let finder = Finder { path: format!("{}::{name}", suite.name), stage: suite.stages.len() };
-    finder.find(tokens, &mut suite.tests)?;
     let doc = doc.join("\n");
-    let works = doc.split("\n\n").find_map(|paragraph| paragraph.strip_prefix(WORKS)).unwrap_or_default();
-    let works = works.split_whitespace().collect::<Vec<_>>().join(" ");
+    let paragraphs: Vec<String> = doc.split("\n\n").map(|lines| lines.replace('\n', " ")).collect();
+    let title = paragraphs.first().map_or("", |first| first.trim_end_matches('.')).to_owned();
+    let works = paragraphs.iter().find_map(|paragraph| paragraph.strip_prefix(WORKS));
+    let works = works.unwrap_or_default().to_owned();
+    let path = format!("{}::{name}", suite.name);
+    suite.tests.extend(find_tests(text, &path, suite.stages.len()));
     suite.stages.push(Stage { title, doc, works, chapter, file: file.to_owned() });
     Ok(())
 }
 
-/// Finds the tests of one stage.
-struct Finder {
-    /// Of the stage's module, in the test program.
-    path: String,
-    stage: usize,
-}
-
-impl Finder {
-    /// Finds `#[test] fn name` in `tokens`, and in the braces of macros.
-    fn find(&self, tokens: TokenStream, tests: &mut Vec<Test>) -> Result<()> {
-        let mut attributes = TokenStream::new();
-        // The last token, as text, that was not part of an attribute.
-        let mut last = String::new();
-        let mut tokens = tokens.into_iter().peekable();
-        while let Some(token) = tokens.next() {
-            match &token {
-                TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                    let is_inner =
-                        |token: &TokenTree| matches!(token, TokenTree::Punct(p) if p.as_char() == '!');
-                    let inner = tokens.next_if(is_inner).is_some();
-                    if let Some(TokenTree::Group(group)) = tokens.next()
-                        && !inner
-                    {
-                        attributes.extend([token, TokenTree::Group(group)]);
-                    }
-                    continue;
-                }
-                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                    if last == "!" {
-                        self.find(group.stream(), tests)?;
-                    }
-                    attributes = TokenStream::new();
-                }
-                TokenTree::Punct(punct) if punct.as_char() == ';' => attributes = TokenStream::new(),
-                TokenTree::Ident(name) if last == "fn" => {
-                    let line = name.span().start().line;
-                    tests.extend(self.test(name.to_string(), line, std::mem::take(&mut attributes))?);
-                }
-                _ => {}
+/// The tests of a stage: each `fn` that has `#[test]` above it. `module` is the stage's, in the test program.
+fn find_tests(text: &str, module: &str, stage: usize) -> Vec<Test> {
+    let mut tests = Vec::new();
+    // What stands above the line: docs, and whether there is a `#[test]`.
+    let (mut doc, mut is_test) = (Vec::new(), false);
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if let Some(words) = line.strip_prefix("///") {
+            doc.push(words.strip_prefix(' ').unwrap_or(words));
+        } else if line.starts_with("#[") {
+            is_test |= line == "#[test]";
+        } else {
+            if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('('))
+                && is_test
+            {
+                let (name, path) = (name.to_owned(), format!("{module}::{name}"));
+                tests.push(Test { name, path, doc: doc.join("\n"), stage, line: number });
             }
-            last = token.to_string();
+            (doc, is_test) = (Vec::new(), false);
         }
-        Ok(())
     }
-
-    /// The function with these attributes, if it is a test.
-    fn test(&self, name: String, line: usize, attributes: TokenStream) -> Result<Option<Test>> {
-        let attributes = Attribute::parse_outer.parse2(attributes).with_context(|| format!("line {line}"))?;
-        let is_test = attributes.iter().any(|attribute| attribute.path().is_ident("test"));
-        let doc: Vec<String> = attributes.iter().filter_map(doc_line).collect();
-        let path = format!("{}::{name}", self.path);
-        let doc = doc.join("\n").trim().to_owned();
-        Ok(is_test.then_some(Test { name, path, doc, stage: self.stage, line }))
-    }
-}
-
-/// `#[doc = " text"]`, which is what `/// text` is to the compiler.
-fn doc_line(attribute: &Attribute) -> Option<String> {
-    let Meta::NameValue(meta) = &attribute.meta else { return None };
-    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &meta.value else { return None };
-    let text = text.value();
-    meta.path.is_ident("doc").then(|| text.strip_prefix(' ').unwrap_or(&text).trim_end().to_owned())
+    tests
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MOD: &str = "//! A suite.\n\nmod frames;\n\nmod the_rest;\n\nfn helper() {}\n";
