@@ -3,9 +3,10 @@
 //! The work is that of a package of its own, `xtask/book`, so that a learner does not compile mdbook.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
+
+use crate::course::runner;
 
 /// Compiles that package, and runs it. `false`: it has told what is wrong.
 ///
@@ -13,8 +14,7 @@ use anyhow::{Context, Result};
 ///
 /// There is no cargo to run.
 pub(crate) fn run(root: &Path) -> Result<bool> {
-    let manifest = root.join("xtask/book/Cargo.toml");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["run", "--locked", "--manifest-path"]).arg(manifest).arg("--").arg(root);
+    let mut cargo = runner::cargo(root);
+    cargo.args(["run", "--locked", "--manifest-path", "xtask/book/Cargo.toml", "--"]).arg(root);
     Ok(cargo.status().context("cannot run cargo")?.success())
 }

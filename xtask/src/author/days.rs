@@ -143,7 +143,7 @@ fn print(day: &Day, comparison: &Comparison) {
         columns(comparison.lines(|_| true)),
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
-        for line in term::wrap(paths, 88) {
+        for line in term::wrap(&paths.join(" "), 88) {
             outln!("    {sign} {line}");
         }
     }

@@ -3,16 +3,14 @@
 //! The chapter shows a demo in the section that names its command, in blocks of `text`. Of their lines only the shape
 //! counts: numbers, the names `a` to `d` and blanks differ from run to run.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
-use crate::course::{self, Day, runner};
+use crate::course::runner::{self, NEVER};
+use crate::course::{self, Day};
 
 /// A demo that takes longer hangs, and is killed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,10 +25,13 @@ const RUNS: usize = 3;
 /// A day does not exist, a demo does not build or cannot be run, or there is no chapter.
 pub(crate) fn run(root: &Path, days: &[&'static Day]) -> Result<bool> {
     let days = course::chosen(root, days)?;
-    let demos = build(root, &days)?;
+    let mut build = runner::cargo(root);
+    build.args(["build", "--quiet", "--bins"]).args(days.iter().flat_map(|day| ["-p", day.name]));
+    if !build.status().context("cannot run cargo")?.success() {
+        bail!("the demos do not build");
+    }
     let mut failures = Vec::new();
     for day in days {
-        let demo = demos.get(day.name).with_context(|| format!("{} has no demo", day.name))?;
         let readme = day.dir(root).join("README.md");
         let chapter = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
         let shown = shown(&chapter, day.name);
@@ -38,7 +39,10 @@ pub(crate) fn run(root: &Path, days: &[&'static Day]) -> Result<bool> {
             failures.push(format!("{}/README.md: it shows nothing of the demo", day.name));
         }
         for run in 1.. {
-            let (status, output) = runner::watch(&mut Command::new(demo), LIMIT)?;
+            // On Unix cargo becomes the demo, so it is the demo that is killed.
+            let demo = &mut runner::cargo(root);
+            demo.args(["run", "--quiet", "-p", day.name]);
+            let (status, output) = runner::watch(demo, LIMIT, NEVER)?;
             outln!("{output}");
             if !status.is_some_and(|status| status.success()) {
                 let how =
@@ -58,24 +62,6 @@ pub(crate) fn run(root: &Path, days: &[&'static Day]) -> Result<bool> {
         outln!("FAIL {failure}");
     }
     Ok(failures.is_empty())
-}
-
-/// Builds the demos. Each is a program with the name of its crate.
-fn build(root: &Path, days: &[&Day]) -> Result<BTreeMap<String, PathBuf>> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--message-format", "json", "--bins"]).current_dir(root);
-    cargo.args(days.iter().flat_map(|day| ["-p", day.name])).stderr(Stdio::inherit());
-    let built = cargo.output().context("cannot run cargo")?;
-    if !built.status.success() {
-        bail!("the demos do not build");
-    }
-    let text = String::from_utf8_lossy(&built.stdout);
-    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let demo = |message: Value| {
-        let name = message["target"]["name"].as_str()?.to_owned();
-        Some((name, PathBuf::from(message["executable"].as_str()?)))
-    };
-    Ok(messages.filter_map(demo).collect())
 }
 
 /// The blocks that show the demo of this crate.

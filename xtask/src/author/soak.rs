@@ -4,14 +4,13 @@
 //! This finds it before a reader does. The suites are built once; then each test program is run by itself.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::course::runner::{self, Program};
+use crate::course::runner::{self, NEVER, Program};
 use crate::course::{self, Day};
 
 /// A run that takes longer hangs: it is killed, and counts as a failure.
@@ -38,25 +37,33 @@ pub(crate) fn run(root: &Path, runs: u32, days: &[&'static Day], load: bool) -> 
     if days.is_empty() {
         bail!("there is no day to run yet");
     }
-    let programs = runner::build(root, &days, true, false, |line| errln!("{line}"))?;
+    let programs = runner::build(root, &days, true, |line| errln!("{line}"))?;
     let programs = programs.context("the suites do not build")?;
-    let load = load.then(Load::start);
-    let mut tallies = Vec::new();
-    for program in &programs {
-        errln!("{} {}: {runs} runs", program.krate, program.target);
-        tallies.push(soak(program, runs)?);
-    }
-    drop(load);
+    let spinning = if load { LOAD * thread::available_parallelism().map_or(1, usize::from) } else { 0 };
+    let done = AtomicBool::new(false);
+    let tallies = thread::scope(|scope| {
+        for _ in 0..spinning {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let tallies = programs.iter().map(|program| soak(program, runs)).collect::<Result<Vec<Tally>>>();
+        done.store(true, Ordering::Relaxed);
+        tallies
+    })?;
     print(&tallies, runs);
     Ok(tallies.iter().all(|tally| tally.failures == 0))
 }
 
 fn soak(program: &Program, runs: u32) -> Result<Tally> {
     let name = format!("{} {}", program.krate, program.target);
+    errln!("{name}: {runs} runs");
     let mut tally = Tally { name, failures: 0, times: Vec::new() };
     for number in 1..=runs {
         let start = Instant::now();
-        let (status, output) = runner::watch(&mut program.command(), LIMIT)?;
+        let (status, output) = runner::watch(&mut program.command(), LIMIT, NEVER)?;
         tally.times.push(start.elapsed().as_secs_f64());
         let why = match status {
             Some(status) if status.success() => continue,
@@ -86,38 +93,5 @@ fn print(tallies: &[Tally], runs: u32) {
         let at = |index: usize| times.get(index).map(|time| format!("{time:.2} s")).unwrap_or_default();
         let (fastest, median, slowest) = (at(0), at(times.len() / 2), at(times.len().saturating_sub(1)));
         outln!("{name:width$}  {runs:>5}  {failures:>8}  {fastest:>8}  {median:>8}  {slowest:>8}");
-    }
-}
-
-/// Threads that keep every core busy until this is dropped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start() -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let spin = |stop: Arc<AtomicBool>| {
-            move || {
-                let mut count = 0_u64;
-                while !stop.load(Ordering::Relaxed) {
-                    count = std::hint::black_box(count.wrapping_add(1));
-                }
-            }
-        };
-        let threads = (0..cores * LOAD).map(|_| thread::spawn(spin(Arc::clone(&stop)))).collect();
-        Load { stop, threads }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // A spinning thread has nothing to panic about, and nothing depends on it.
-            let _ = thread.join();
-        }
     }
 }

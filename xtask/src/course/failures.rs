@@ -4,6 +4,7 @@
 //! see caught. So the one that explains a failure has to be found.
 
 use crate::course::runner::{Outcome, Verdict};
+use crate::course::term;
 
 /// What `todo!("day 2: …")` says before its own words.
 const TODO: &str = "not yet implemented";
@@ -56,9 +57,9 @@ pub(crate) fn todos(output: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Finding {
-    /// A step that was not begun.
-    pub(crate) fn not_run() -> Finding {
-        Finding { step: Step::NotRun, reason: Vec::new(), place: None, then: Vec::new() }
+    /// There is nothing to say but how far the step came.
+    pub(crate) fn bare(step: Step) -> Finding {
+        Finding { step, reason: Vec::new(), place: None, then: Vec::new() }
     }
 
     /// The function whose `todo!` was come to, if it is one of an exercise.
@@ -70,7 +71,7 @@ impl Finding {
     /// What the outcome of a test of this crate says.
     pub(crate) fn of(outcome: &Outcome, krate: &str) -> Finding {
         if outcome.verdict == Verdict::Passed {
-            return Finding { step: Step::Passed, reason: Vec::new(), place: None, then: Vec::new() };
+            return Finding::bare(Step::Passed);
         }
         let hung = outcome.verdict == Verdict::Hung || outcome.output.contains(TOO_LATE);
         let panics = panics(&outcome.output);
@@ -217,12 +218,7 @@ fn values(lines: &[&str], [first, second]: [&str; 2]) -> Vec<String> {
 }
 
 fn cut(line: &str) -> String {
-    let line = line.trim_end();
-    if line.chars().count() <= MAX_CHARS {
-        return line.to_owned();
-    }
-    let short: String = line.chars().take(MAX_CHARS).collect();
-    format!("{short}…")
+    term::cut(line.trim_end(), MAX_CHARS)
 }
 
 /// Why a process ended that has not said so by a panic.

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::course::Day;
 use crate::course::suites;
+use crate::course::term::Paint;
 
 /// One test that takes longer than this hangs, and is killed.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -87,8 +88,7 @@ impl std::error::Error for Broken {}
 /// Builds the test programs of these days in the workspace at `root`: their suites, and with `unit_tests` those of the
 /// library, too.
 ///
-/// The inner error is a course that does not compile. `progress` gets what cargo says, line by line. In
-/// `errors` there are colours if `colours` are wanted.
+/// The inner error is a course that does not compile. `progress` gets what cargo says, line by line.
 ///
 /// # Errors
 ///
@@ -97,36 +97,31 @@ pub(crate) fn build(
     root: &Path,
     days: &[&Day],
     unit_tests: bool,
-    colours: bool,
     mut progress: impl FnMut(&str),
 ) -> Result<Result<Vec<Program>, Broken>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut command = cargo(root);
     command.args(["test", "--no-run", "--message-format"]);
-    command.arg(if colours { "json,json-diagnostic-rendered-ansi" } else { "json" });
+    command.arg(if Paint::stdout().colours { "json-diagnostic-rendered-ansi" } else { "json" });
     command.args(days.iter().flat_map(|day| ["-p", day.name]));
     if !unit_tests {
         command.args(["--test", suites::TARGET]);
     }
-    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("cannot run cargo")?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let messages = thread::spawn(move || stdout.map(io::read_to_string).unwrap_or(Ok(String::new())));
-    let mut cargo = String::new();
-    for line in stderr.map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+    let (reader, mut child) = spawn(&mut command)?;
+    let (mut messages, mut said) = (Vec::new(), String::new());
+    for line in BufReader::new(reader).lines() {
         let line = line.context("cargo's messages")?;
-        progress(&line);
-        cargo.push_str(&line);
-        cargo.push('\n');
+        if let Ok(message) = serde_json::from_str::<Value>(&line) {
+            messages.push(message);
+        } else {
+            progress(&line);
+            said += &format!("{line}\n");
+        }
     }
-    let messages = messages.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let status = child.wait()?;
-
-    // What a test prints while it is compiled, as a build script may, is no message.
-    let messages: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     if !status.success() {
         let mut seen = BTreeSet::new();
         let errors = messages.iter().filter_map(error).filter(|error| seen.insert(error.clone()));
-        return Ok(Err(Broken { errors: errors.collect(), cargo }));
+        return Ok(Err(Broken { errors: errors.collect(), cargo: said }));
     }
     let mut programs: Vec<Program> = messages.iter().filter_map(program).collect();
     programs.sort_by(|a, b| (&a.krate, &a.target).cmp(&(&b.krate, &b.target)));
@@ -181,7 +176,7 @@ impl Program {
     ///
     /// It cannot be run.
     pub(crate) fn list(&self) -> Result<Vec<String>> {
-        let (status, output) = watch(self.command().args(["--list", "--format", "terse"]), LIMIT)?;
+        let (status, output) = watch(self.command().args(["--list", "--format", "terse"]), LIMIT, NEVER)?;
         if !status.is_some_and(|status| status.success()) {
             bail!("{} cannot list its tests:\n{output}", self.path.display());
         }
@@ -198,7 +193,7 @@ impl Program {
         let mut command = self.command();
         command.args(["--exact", test, "--nocapture"]);
         command.env("RUST_BACKTRACE", "0"); // the panic message and its place are what is wanted
-        let (status, output) = watch_until(&mut command, LIMIT, stop)?;
+        let (status, output) = watch(&mut command, LIMIT, stop)?;
         let time = start.elapsed();
         if status.is_none() && stop() {
             return Ok(None);
@@ -218,87 +213,83 @@ impl Program {
     }
 }
 
-/// How many tests to run at the same time: they wait more than they work.
-pub(crate) fn jobs() -> usize {
-    4 * thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Runs each of these tests in a process of its own, up to `jobs` of them at the same time.
+/// Runs each of these tests in a process of its own, many of them at the same time: they wait more than they work.
 ///
-/// `done` hears of each as it ends (the index into `tests`). When it breaks, or when `stop` says so, no more are
-/// begun, and those that run are killed. The outcomes are in the order of `tests`; `None` was not run, or not to
-/// its end.
+/// `done` hears of each as it ends. When it breaks, or when `stop` says so, no more are begun, and those that run are
+/// killed. The outcomes are in the order of `tests`; `None` was not run, or not to its end.
 ///
 /// # Errors
 ///
 /// There is no such test, or the program cannot be run.
 pub(crate) fn run_all(
     tests: &[(&Program, &str)],
-    jobs: usize,
     stop: Stop<'_>,
-    done: impl FnMut(usize, &Outcome) -> ControlFlow<()> + Send,
+    mut done: impl FnMut(&Outcome) -> ControlFlow<()>,
 ) -> Result<Vec<Option<Outcome>>> {
     let (next, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
     let stop = || stop() || enough.load(Ordering::Relaxed);
-    let outcomes: Vec<Option<Outcome>> = tests.iter().map(|_| None).collect();
-    let shared = Mutex::new((outcomes, done));
-    let poisoned = "a holder of this lock panics only if `done` does";
-    let work = || -> Result<()> {
-        loop {
+    let (sender, ended) = mpsc::channel();
+    let work = |sender: Sender<_>| {
+        while !stop() {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((program, test)) = tests.get(index) else { return Ok(()) };
-            if stop() {
-                return Ok(());
-            }
-            let ran = program.run(test, &stop);
-            if ran.is_err() {
-                enough.store(true, Ordering::Relaxed);
-            }
-            let Some(outcome) = ran? else { return Ok(()) };
-            let mut shared = shared.lock().expect(poisoned);
-            if shared.1(index, &outcome).is_break() {
-                enough.store(true, Ordering::Relaxed);
-            }
-            shared.0[index] = Some(outcome);
+            let Some((program, test)) = tests.get(index) else { return };
+            // Who does not receive any more has an error already.
+            let _ = sender.send((index, program.run(test, &stop)));
         }
     };
-    let joined = thread::scope(|scope| -> Vec<Result<()>> {
-        let workers: Vec<_> = (0..jobs.clamp(1, tests.len().max(1))).map(|_| scope.spawn(work)).collect();
-        let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    joined.into_iter().collect::<Result<()>>()?;
-    Ok(shared.into_inner().expect(poisoned).0)
+    let mut outcomes = vec![None; tests.len()];
+    thread::scope(|scope| {
+        for _ in 0..4 * thread::available_parallelism().map_or(1, usize::from) {
+            let (work, sender) = (&work, sender.clone());
+            scope.spawn(move || work(sender));
+        }
+        drop(sender); // what is received ends with the last of the workers
+        for (index, ran) in ended {
+            let outcome = ran.inspect_err(|_| enough.store(true, Ordering::Relaxed))?;
+            if outcome.as_ref().is_some_and(|outcome| done(outcome).is_break()) {
+                enough.store(true, Ordering::Relaxed);
+            }
+            outcomes[index] = outcome;
+        }
+        Ok(outcomes)
+    })
 }
 
-/// Runs a command to its end, or kills it after `limit` (then there is no status). With what it printed on
-/// both streams.
+/// To run cargo in the workspace at `root`.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// Runs a command to its end, or kills it after `limit`, or as soon as `stop` says so (then there is no status). With
+/// what it printed on both streams.
 ///
 /// # Errors
 ///
 /// It cannot be run.
-pub(crate) fn watch(command: &mut Command, limit: Duration) -> Result<(Option<ExitStatus>, String)> {
-    watch_until(command, limit, NEVER)
-}
-
-/// The same, but kills it as soon as `stop` says so.
-fn watch_until(
+pub(crate) fn watch(
     command: &mut Command,
     limit: Duration,
     stop: Stop<'_>,
 ) -> Result<(Option<ExitStatus>, String)> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let spawned = command.spawn().with_context(|| name);
-    // The command keeps its ends of the pipe; the reader waits for the last of them to be closed.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = spawned?;
+    let (reader, mut child) = spawn(command)?;
     // Read all the time: a pipe that is not read would stop the process.
     let reading = thread::spawn(move || keep_ends(reader));
     let status = wait(&mut child, limit, stop)?;
     let output = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     Ok((status, String::from_utf8_lossy(&output).into_owned()))
+}
+
+/// Starts a command. What it prints on both streams can be read.
+fn spawn(command: &mut Command) -> Result<(PipeReader, Child)> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let child = command.spawn().with_context(|| name);
+    // The command keeps its ends of the pipe; the reader waits for the last of them to be closed.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Ok((reader, child?))
 }
 
 /// Reads to the end, and keeps [`KEPT`] bytes of the beginning and of the end.
@@ -349,7 +340,7 @@ mod tests {
     fn a_run_over_its_limit_is_killed() {
         let start = Instant::now();
         let (status, output) =
-            watch(&mut shell("echo begun; exec sleep 60"), Duration::from_millis(300)).unwrap();
+            watch(&mut shell("echo begun; exec sleep 60"), Duration::from_millis(300), NEVER).unwrap();
         assert!(status.is_none());
         assert_eq!(output, "begun\n");
         assert!(start.elapsed() < Duration::from_secs(30), "it was waited for instead");
@@ -357,14 +348,14 @@ mod tests {
 
     #[test]
     fn a_run_that_is_stopped_is_killed() {
-        let (status, _) = watch_until(&mut shell("exec sleep 60"), LIMIT, &|| true).unwrap();
+        let (status, _) = watch(&mut shell("exec sleep 60"), LIMIT, &|| true).unwrap();
         assert!(status.is_none());
     }
 
     #[test]
     fn of_much_output_both_ends_are_kept() {
         let much = "echo first; yes 0123456789 | head -c 3300000; echo last >&2; exit 3";
-        let (status, output) = watch(&mut shell(much), LIMIT).unwrap();
+        let (status, output) = watch(&mut shell(much), LIMIT, NEVER).unwrap();
         assert_eq!(status.unwrap().code(), Some(3));
         assert!(output.starts_with("first\n0123456789\n") && output.ends_with("\nlast\n"));
         assert!(output.len() < 3 * KEPT && output.contains("bytes are left out"));

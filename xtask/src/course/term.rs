@@ -40,7 +40,6 @@ pub(crate) struct Paint {
 
 /// A line on standard error that is written over and over, and gone at the end. On a terminal only.
 pub(crate) struct Status {
-    shown: bool,
     is_terminal: bool,
 }
 
@@ -79,29 +78,21 @@ impl Paint {
 
 impl Status {
     pub(crate) fn new() -> Status {
-        Status { shown: false, is_terminal: io::stderr().is_terminal() }
+        Status { is_terminal: io::stderr().is_terminal() }
     }
 
     /// Shows this line instead of the last one, as far as it fits.
-    pub(crate) fn show(&mut self, line: &str) {
+    pub(crate) fn show(&self, line: &str) {
         if self.is_terminal {
-            let line: String = line.trim().chars().take(WIDTH - 10).collect();
             // A status line that cannot be written is not missed.
-            let _ = write!(io::stderr(), "\r\x1b[K{line}");
-            self.shown = true;
-        }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K{}", cut(line.trim(), WIDTH - 10));
         }
     }
 }
 
 impl Drop for Status {
     fn drop(&mut self) {
-        self.clear();
+        self.show("");
     }
 }
 
@@ -156,10 +147,19 @@ pub(crate) fn about(minutes: usize) -> String {
     }
 }
 
-/// The words in lines of at most `width` characters, as far as the words allow.
-pub(crate) fn wrap<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
+/// As much of a line as fits, and `…` for the rest.
+pub(crate) fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let short: String = line.chars().take(width - 1).collect();
+    short + "…"
+}
+
+/// The words of a text in lines of at most `width` characters, as far as the words allow.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in words {
+    for word in text.split_whitespace() {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn words_are_wrapped_and_a_long_one_has_a_line_of_its_own() {
-        assert_eq!(wrap(["a", "bc", "defghij", "k"], 4), ["a bc", "defghij", "k"]);
-        assert_eq!(wrap(["\u{2026}\u{2026}", "\u{2026}"], 4), ["\u{2026}\u{2026} \u{2026}"]);
-        assert!(wrap([], 4).is_empty());
+        assert_eq!(wrap("a bc defghij k", 4), ["a bc", "defghij", "k"]);
+        assert_eq!(wrap("\u{2026}\u{2026} \u{2026}", 4), ["\u{2026}\u{2026} \u{2026}"]);
+        assert!(wrap("", 4).is_empty());
     }
 
     #[test]

@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
 use crate::course::runner::{self, Broken, NEVER, Program, Stop};
-use crate::course::suites::{self, Stage, Suite};
+use crate::course::suites::{self, Stage, Suite, Test};
 use crate::course::term::{self, Paint, Status};
-use crate::course::{DAYS, Day};
-use crate::course::{functions, stages, tree};
+use crate::course::tree::{self, Tree};
+use crate::course::{DAYS, Day, functions, stages};
 use crate::learner::done;
-use crate::learner::report::Report;
+use crate::learner::report::{self, Ran, Report};
 
 /// No more steps are begun when this many hang.
 const MAX_HUNG: usize = 3;
@@ -38,13 +38,6 @@ const MAX_NAMES: usize = 5;
 
 /// How often `--watch` looks whether a file has been saved.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// A suite that has been run.
-struct Ran {
-    suite: Suite,
-    findings: Vec<Finding>,
-    time: Duration,
-}
 
 /// What is to be checked and shown.
 #[derive(Clone, Copy)]
@@ -111,79 +104,62 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
         bail!("there is no day to check yet");
     }
     for day in days {
-        let names = suites::names(root, day)?;
-        let own: Vec<&str> = names.last().map(String::as_str).into_iter().collect();
         let name = format!("{:17}", day.name);
-        match run(root, day, &own, None, NEVER)? {
+        let built = match build(root, day)? {
+            Ok(built) => built,
             Err(broken) => {
                 passed = false;
                 outln!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
+                continue;
             }
-            Ok(ran) => {
-                let total: usize = ran.iter().map(|ran| ran.findings.len()).sum();
-                let all: Vec<(&str, Step)> = ran.iter().flat_map(Ran::steps).collect();
-                let count = all.iter().filter(|(_, step)| *step == Step::Passed).count();
-                let score = format!("{count:>3} of {total}");
-                match all.iter().find(|(_, step)| *step != Step::Passed) {
-                    None => outln!("{name} {}", paint.green(&score)),
-                    Some((test, step)) => {
-                        passed = false;
-                        outln!("{name} {}  {}", paint.bold(&score), word(*step));
-                        outln!("{:17}            {test}", "");
-                    }
-                }
+        };
+        let ran = run(&built, &day.ident(), None, NEVER)?;
+        let score = format!("{:>3} of {}", ran.count(Step::Passed), ran.findings.len());
+        match ran.open().next() {
+            None => outln!("{name} {}", paint.green(&score)),
+            Some((test, finding)) => {
+                passed = false;
+                outln!("{name} {}  the {}:", paint.bold(&score), report::first(finding.step));
+                outln!("{:17}            {}", "", test.name);
             }
         }
     }
     Ok(passed)
 }
 
-/// What the first step that is not passed is called, in front of its name.
-fn word(step: Step) -> &'static str {
-    match step {
-        Step::Passed | Step::NotReached | Step::NotRun => "the next step:",
-        Step::Failed => "the first that fails:",
-        Step::Hung => "the first that hangs:",
-    }
-}
-
 /// One round: the report; if all of it is passed, the suites of the days before; and if they are, what is left.
 fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Result<bool> {
     let Wanted { day, only, hint } = wanted;
-    let mut names = suites::names(root, day)?;
-    let own = names.pop().unwrap_or_default();
-    let ran = match run(root, day, &[&own], only, stop)? {
+    let built = match build(root, day)? {
+        Ok(built) => built,
         Err(broken) => {
             outln!("{}", show_broken(day, &broken, paint));
             return Ok(false);
         }
-        Ok(ran) => ran,
     };
-    let Some(Ran { suite, findings, time }) = ran.into_iter().next().filter(|_| !stop()) else {
+    let ran = run(&built, &day.ident(), only, stop)?;
+    if stop() {
         return Ok(false);
-    };
-    let chapter = Chapter::read(root, day);
-    let (stages, unwritten) = (stages::read(root, day)?, functions::unwritten(&tree::read(root, day)?)?);
+    }
     let report = Report {
-        day,
-        chapter: &chapter,
-        suite: &suite,
-        findings: &findings,
-        time,
-        stages: &stages,
-        unwritten: &unwritten,
         root,
+        day,
+        chapter: &Chapter::read(root, day),
+        ran: &ran,
+        stages: &stages::read(root, day)?,
+        unwritten: &functions::unwritten(&built.tree)?,
+        paint,
     };
-    out!("{}", report.show(paint, hint));
+    out!("{}", report.show(hint));
+    let passed = report.first().is_none();
     if let Some(only) = only {
-        let passed = report.first().is_none();
-        let stage = suite.stages.iter().position(|stage| stage.name() == only);
+        let stage = ran.suite.stages.iter().position(|stage| stage.name() == only);
         if let Some(stage) = stage.filter(|_| passed) {
             outln!("{}", report.next(stage));
         }
         return Ok(passed);
     }
-    let passed = report.first().is_none() && earlier(root, day, &names, paint, stop)?;
+    let passed = passed && earlier(root, &built, paint, stop)?;
     if passed {
         done::print(root, day)?;
     }
@@ -191,80 +167,80 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
 }
 
 /// The suites of the days before, a line for each. `false`: not all of it passed.
-fn earlier(root: &Path, day: &Day, names: &[String], paint: Paint, stop: Stop<'_>) -> Result<bool> {
+fn earlier(root: &Path, built: &Built<'_>, paint: Paint, stop: Stop<'_>) -> Result<bool> {
+    let day = built.day;
+    let mut names = suites::names(root, day)?;
+    names.pop(); // its own
     if names.is_empty() {
         return Ok(true);
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let ran = match run(root, day, &names, None, stop)? {
-        Err(broken) => {
-            outln!("{}", show_broken(day, &broken, paint));
-            return Ok(false);
-        }
-        Ok(ran) => ran,
-    };
+    let ran = names.iter().map(|name| run(built, name, None, stop)).collect::<Result<Vec<Ran>>>()?;
     if stop() {
         return Ok(false);
     }
     outln!("\nThe suites of the days before, on {}:\n", day.name);
     let mut passed = true;
-    for ran in &ran {
-        let steps: Vec<(&str, Step)> = ran.steps().collect();
-        let broken: Vec<&str> =
-            steps.iter().filter(|(_, step)| *step != Step::Passed).map(|(test, _)| *test).collect();
-        let score = format!("{:>3} of {}", steps.len() - broken.len(), steps.len());
-        let score = if broken.is_empty() { paint.green(&score) } else { paint.red(&score) };
-        outln!("  {:17} {score}", ran.suite.name);
-        broken.iter().take(MAX_NAMES).for_each(|test| outln!("    {test}"));
-        if broken.len() > MAX_NAMES {
-            outln!("    … and {} more", broken.len() - MAX_NAMES);
+    for (name, ran) in names.iter().zip(&ran) {
+        let open: Vec<&Test> = ran.open().map(|(test, _)| test).collect();
+        let score = format!("{:>3} of {}", ran.count(Step::Passed), ran.findings.len());
+        let score = if open.is_empty() { paint.green(&score) } else { paint.red(&score) };
+        outln!("  {name:17} {score}");
+        open.iter().take(MAX_NAMES).for_each(|test| outln!("    {}", test.name));
+        if open.len() > MAX_NAMES {
+            outln!("    … and {} more", open.len() - MAX_NAMES);
         }
-        if !broken.is_empty() {
-            outln!(
-                "    {}",
-                paint.dim(&format!("cargo test -p {} --test suites {}", day.name, ran.suite.name))
-            );
+        if !open.is_empty() {
+            passed = false;
+            let command = format!("cargo test -p {} --test suites {name}", day.name);
+            outln!("    {}", paint.dim(&command));
         }
-        passed &= broken.is_empty();
     }
     Ok(passed)
 }
 
-impl Ran {
-    fn steps(&self) -> impl Iterator<Item = (&str, Step)> {
-        let names = self.suite.tests.iter().map(|test| test.name.as_str());
-        names.zip(self.findings.iter().map(|finding| finding.step))
-    }
+/// A day whose suites are built.
+struct Built<'a> {
+    day: &'a Day,
+    tree: Tree,
+    program: Program,
 }
 
-/// Builds and runs these suites of a day, in this order; or of each only one stage or one step.
-fn run(
-    root: &Path,
-    day: &Day,
-    names: &[&str],
-    only: Option<&str>,
-    stop: Stop<'_>,
-) -> Result<Result<Vec<Ran>, Broken>> {
-    let mut status = Status::new();
+/// Builds the suites of a day.
+fn build<'a>(root: &Path, day: &'a Day) -> Result<Result<Built<'a>, Broken>> {
+    let status = Status::new();
     status.show(&format!("building {}", day.name));
-    let colours = Paint::stdout().colours;
-    let programs = match runner::build(root, &[day], false, colours, |line| status.show(line))? {
+    let mut programs = match runner::build(root, &[day], false, |line| status.show(line))? {
         Ok(programs) => programs,
         Err(broken) => return Ok(Err(broken)),
     };
-    let Some(program) = programs.first() else {
-        bail!("cargo has built no suites of {}", day.name);
-    };
-    let tree = tree::read(root, day)?;
-    let mut ran = Vec::new();
-    for name in names {
-        let mut suite = suites::read(&tree, name)?;
-        if let Some(only) = only {
-            restrict(&mut suite, only)?;
-        }
-        ran.push(run_suite(day, suite, program, &mut status, stop)?);
+    let program = programs.pop().with_context(|| format!("cargo has built no suites of {}", day.name))?;
+    Ok(Ok(Built { day, tree: tree::read(root, day)?, program }))
+}
+
+/// Runs one of the suites of a day; or only one stage or one step of it.
+fn run(built: &Built<'_>, name: &str, only: Option<&str>, stop: Stop<'_>) -> Result<Ran> {
+    let Built { day, tree, program } = built;
+    let mut suite = suites::read(tree, name)?;
+    if let Some(only) = only {
+        restrict(&mut suite, only)?;
     }
-    Ok(Ok(ran))
+    // A test for another system is in the source and not in the program.
+    let known = program.list()?;
+    suite.tests.retain(|test| known.contains(&test.path));
+    let start = Instant::now();
+    let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.path.as_str())).collect();
+    let (mut ended, mut hung, status) = (0, 0, Status::new());
+    let outcomes = runner::run_all(&tests, stop, |outcome| {
+        ended += 1;
+        hung += usize::from(Finding::of(outcome, day.name).step == Step::Hung);
+        status.show(&format!("{name}: {ended} of {}", tests.len()));
+        if hung >= MAX_HUNG { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let finding = |outcome: &Option<_>| match outcome {
+        Some(outcome) => Finding::of(outcome, day.name),
+        None => Finding::bare(Step::NotRun),
+    };
+    Ok(Ran { findings: outcomes.iter().map(finding).collect(), suite, time: start.elapsed() })
 }
 
 /// Leaves only the step of that name, or only the steps of the stage of that name.
@@ -278,33 +254,6 @@ fn restrict(suite: &mut Suite, only: &str) -> Result<()> {
     }
     suite.tests.retain(|test| test.name == only || Some(test.stage) == stage);
     Ok(())
-}
-
-fn run_suite(
-    day: &Day,
-    mut suite: Suite,
-    program: &Program,
-    status: &mut Status,
-    stop: Stop<'_>,
-) -> Result<Ran> {
-    // A test for another system is in the source and not in the program.
-    let known = program.list()?;
-    suite.tests.retain(|test| known.contains(&test.path));
-    let start = Instant::now();
-    let tests: Vec<_> = suite.tests.iter().map(|test| (program, test.path.as_str())).collect();
-    let (mut ended, mut hung) = (0, 0);
-    let outcomes = runner::run_all(&tests, runner::jobs(), stop, |_, outcome| {
-        ended += 1;
-        hung += usize::from(Finding::of(outcome, day.name).step == Step::Hung);
-        status.show(&format!("{}: {ended} of {}", suite.name, tests.len()));
-        if hung >= MAX_HUNG { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    status.clear();
-    let finding = |outcome: &Option<_>| match outcome {
-        Some(outcome) => Finding::of(outcome, day.name),
-        None => Finding::not_run(),
-    };
-    Ok(Ran { findings: outcomes.iter().map(finding).collect(), suite, time: start.elapsed() })
 }
 
 /// `1 error`, `3 errors`.

@@ -1,7 +1,6 @@
 //! How `check` shows a day: the steps of its suite from the first to the last, and the first one to work on.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -10,26 +9,56 @@ use crate::course::Day;
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
 use crate::course::suites::{Stage, Suite, Test};
-use crate::course::term::{Paint, WIDTH, about, plural, wrap};
+use crate::course::term::{Paint, WIDTH, about, cut, plural, wrap};
 use crate::course::{git, stages};
 
 /// The column in which the facts about a step begin.
 const INDENT: usize = 11;
 
 /// A suite that has been run.
+pub(crate) struct Ran {
+    pub(crate) suite: Suite,
+    /// One for each test of the suite.
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) time: Duration,
+}
+
+impl Ran {
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (&Test, &Finding)> {
+        self.suite.tests.iter().zip(&self.findings)
+    }
+
+    /// The steps that are not passed.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&Test, &Finding)> {
+        self.steps().filter(|(_, finding)| finding.step != Step::Passed)
+    }
+
+    pub(crate) fn count(&self, step: Step) -> usize {
+        self.findings.iter().filter(|finding| finding.step == step).count()
+    }
+}
+
+/// What is shown of a day.
 pub(crate) struct Report<'a> {
+    /// The workspace, which places are told from.
+    pub(crate) root: &'a Path,
     pub(crate) day: &'a Day,
     pub(crate) chapter: &'a Chapter,
-    pub(crate) suite: &'a Suite,
-    /// One for each test of the suite.
-    pub(crate) findings: &'a [Finding],
-    pub(crate) time: Duration,
+    pub(crate) ran: &'a Ran,
     /// What the stages ask for, as far as it is known.
     pub(crate) stages: &'a [stages::Stage],
     /// The functions that are not written yet.
     pub(crate) unwritten: &'a BTreeSet<String>,
-    /// The workspace, which places are told from.
-    pub(crate) root: &'a Path,
+    pub(crate) paint: Paint,
+}
+
+/// What the first step is called that is not passed.
+pub(crate) fn first(step: Step) -> &'static str {
+    match step {
+        Step::Passed | Step::NotReached | Step::NotRun => "next step",
+        Step::Failed => "first step that fails",
+        Step::Hung => "first step that hangs",
+    }
 }
 
 impl Report<'_> {
@@ -37,76 +66,61 @@ impl Report<'_> {
     /// is to be understood before more is written. But a stage that is not written yet comes before those behind it:
     /// what fails there may be what is missing.
     pub(crate) fn first(&self) -> Option<(&Test, &Finding)> {
-        let steps = || self.suite.tests.iter().zip(self.findings);
-        let open = steps().find(|(_, finding)| finding.step != Step::Passed)?;
-        let wrong = steps().find(|(_, finding)| matches!(finding.step, Step::Failed | Step::Hung));
-        wrong.filter(|(test, _)| test.stage <= open.0.stage).or(Some(open))
-    }
-
-    pub(crate) fn passed(&self) -> usize {
-        self.count(Step::Passed)
-    }
-
-    fn count(&self, step: Step) -> usize {
-        self.findings.iter().filter(|finding| finding.step == step).count()
+        let open = self.ran.open().next()?;
+        let wrong = self.ran.open().find(|(_, finding)| matches!(finding.step, Step::Failed | Step::Hung));
+        wrong.filter(|(test, _)| test.stage == open.0.stage).or(Some(open))
     }
 
     /// All of it.
-    pub(crate) fn show(&self, paint: Paint, hint: bool) -> String {
-        let mut text = String::new();
-        let title = self.chapter.title().unwrap_or(self.day.name);
-        line(&mut text, &paint.bold(title));
-        self.steps(&mut text, paint);
-        line(&mut text, "");
-        line(&mut text, &self.sum(paint));
+    pub(crate) fn show(&self, hint: bool) -> String {
+        let mut lines = vec![self.paint.bold(self.chapter.title().unwrap_or(self.day.name))];
+        lines.extend(self.steps());
+        lines.extend([String::new(), self.sum()]);
         if let Some(stage) = self.begins() {
-            line(&mut text, &self.next(stage - 1));
+            lines.push(self.next(stage - 1));
         }
         if let Some((test, finding)) = self.first() {
-            line(&mut text, "");
-            self.detail(&mut text, paint, test, finding, hint);
+            lines.push(String::new());
+            lines.extend(self.detail(test, finding, hint));
         }
-        text
+        lines.join("\n") + "\n"
     }
 
-    fn steps(&self, text: &mut String, paint: Paint) {
+    fn steps(&self) -> Vec<String> {
+        let paint = self.paint;
+        let mut lines = Vec::new();
         let mut stage = None;
-        for (test, finding) in self.suite.tests.iter().zip(self.findings) {
+        for (test, finding) in self.ran.steps() {
             if stage != Some(test.stage) {
                 stage = Some(test.stage);
-                line(text, "");
-                line(
-                    text,
-                    &format!("  {}  {}", self.stage(test).title, paint.dim(&self.progress(test.stage))),
-                );
+                let progress = paint.dim(&self.progress(test.stage));
+                lines.extend([String::new(), format!("  {}  {progress}", self.stage(test).title)]);
             }
             let word = match finding.step {
-                Step::Passed => paint.green("ok    "),
-                Step::Failed => paint.red("FAILED"),
-                Step::Hung => paint.red("HUNG  "),
-                Step::NotReached => paint.yellow("todo  "),
-                Step::NotRun => paint.dim("not run"),
+                Step::Passed => paint.green("ok      "),
+                Step::Failed => paint.red("FAILED  "),
+                Step::Hung => paint.red("HUNG    "),
+                Step::NotReached => paint.yellow("todo    "),
+                Step::NotRun => paint.dim("not run "),
             };
             let name = if finding.step == Step::Passed { paint.dim(&test.name) } else { test.name.clone() };
-            // One space less for the longest of the words.
-            let gap = if finding.step == Step::NotRun { " " } else { "  " };
-            line(text, &format!("    {word}{gap}{name}"));
+            lines.push(format!("    {word}{name}"));
         }
+        lines
     }
 
     /// `(stage 2 of 6, codecs: 4 of 7, 3 functions left, about 15 min)`
     fn progress(&self, stage: usize) -> String {
-        let steps = self.suite.tests.iter().zip(self.findings).filter(|(test, _)| test.stage == stage);
-        let (passed, all) = steps.fold((0, 0), |(passed, all), (_, finding)| {
-            (passed + usize::from(finding.step == Step::Passed), all + 1)
-        });
+        let of_stage = |test: &Test| test.stage == stage;
+        let all = self.ran.steps().filter(|(test, _)| of_stage(test)).count();
+        let open = self.ran.open().filter(|(test, _)| of_stage(test)).count();
         let work = self.work(stage).map(|(functions, time)| format!(", {functions} left, {time}"));
-        format!("(stage {}: {passed} of {all}{})", self.name(stage), work.unwrap_or_default())
+        format!("(stage {}: {} of {all}{})", self.name(stage), all - open, work.unwrap_or_default())
     }
 
     /// `2 of 6, codecs`
     fn name(&self, stage: usize) -> String {
-        format!("{} of {}, {}", stage + 1, self.suite.stages.len(), self.suite.stages[stage].name())
+        format!("{} of {}, {}", stage + 1, self.ran.suite.stages.len(), self.ran.suite.stages[stage].name())
     }
 
     /// `3 functions` and `about 15 min`, if anything of the stage is left to write.
@@ -120,13 +134,13 @@ impl Report<'_> {
     /// it can be.
     pub(crate) fn next(&self, done: usize) -> String {
         let day = self.day;
-        let Stage { works, .. } = &self.suite.stages[done];
+        let Stage { works, .. } = &self.ran.suite.stages[done];
         let mut text = format!("Stage {}, is done.", self.name(done));
         if !works.is_empty() {
             let works = format!("Works now: {works}");
-            text += &format!("\n{}", wrap(works.split_whitespace(), WIDTH).join("\n"));
+            text += &format!("\n{}", wrap(&works, WIDTH).join("\n"));
         }
-        let Some(stage) = self.suite.stages.get(done + 1) else { return text };
+        let Some(stage) = self.ran.suite.stages.get(done + 1) else { return text };
         let (next, name) = (self.name(done + 1), stage.name());
         let is_exercise = self.asks_for(done + 1).is_some_and(|asks| !asks.functions.is_empty());
         text += &match self.work(done + 1) {
@@ -143,19 +157,18 @@ impl Report<'_> {
         text
     }
 
-    /// The stage that the learner comes to now: all before it is passed, and nothing of it is written.
+    /// The stage that the learner comes to now: nothing of it is written, and the one before was run, too. All of that
+    /// is passed, or the first step would be there.
     fn begins(&self) -> Option<usize> {
-        let (first, _) = self.first()?;
-        let steps = self.suite.tests.iter().zip(self.findings);
-        let done = steps.filter(|(test, _)| test.stage < first.stage);
-        let all_done = first.stage > 0 && done.clone().all(|(_, finding)| finding.step == Step::Passed);
-        let left = self.left(first.stage).len();
-        let is_new = left > 0 && self.asks_for(first.stage).is_some_and(|asks| asks.functions.len() == left);
-        (all_done && is_new && done.count() > 0).then_some(first.stage)
+        let stage = self.first()?.0.stage;
+        let is_later = self.ran.suite.tests.first().is_some_and(|test| test.stage < stage);
+        let left = self.left(stage).len();
+        let is_new = left > 0 && self.asks_for(stage).is_some_and(|asks| asks.functions.len() == left);
+        (is_later && is_new).then_some(stage)
     }
 
     fn asks_for(&self, stage: usize) -> Option<&stages::Stage> {
-        self.stages.iter().find(|asks| asks.name == self.suite.stages[stage].name())
+        self.stages.iter().find(|asks| asks.name == self.ran.suite.stages[stage].name())
     }
 
     /// The functions of a stage that are not written yet.
@@ -165,71 +178,69 @@ impl Report<'_> {
     }
 
     /// `31 of 44 passed, 1 failed, 12 not yet reached (2.3 s)`
-    fn sum(&self, paint: Paint) -> String {
-        let (passed, all) = (self.passed(), self.findings.len());
+    fn sum(&self) -> String {
+        let (passed, all) = (self.ran.count(Step::Passed), self.ran.findings.len());
         let head = format!("{passed} of {all} passed");
-        let mut text = if passed == all { paint.green(&head) } else { paint.bold(&head) };
+        let mut text = if passed == all { self.paint.green(&head) } else { self.paint.bold(&head) };
         for (step, words) in [
             (Step::Failed, "failed"),
             (Step::Hung, "hung"),
             (Step::NotReached, "not yet reached"),
             (Step::NotRun, "not run, as others hang"),
         ] {
-            let count = self.count(step);
+            let count = self.ran.count(step);
             if count > 0 {
                 text += &format!(", {count} {words}");
             }
         }
-        text + &format!(" ({:.1} s)", self.time.as_secs_f64())
+        text + &format!(" ({:.1} s)", self.ran.time.as_secs_f64())
     }
 
     /// The first step that is not passed: what it wants, what came, and where to look.
-    fn detail(&self, text: &mut String, paint: Paint, test: &Test, finding: &Finding, hint: bool) {
-        let krate = self.day.name;
-        let head = match finding.step {
-            Step::Passed | Step::NotReached | Step::NotRun => "The next step:",
-            Step::Failed => "The first step that fails:",
-            Step::Hung => "The first step that hangs:",
+    fn detail(&self, test: &Test, finding: &Finding, hint: bool) -> Vec<String> {
+        let head = format!("The {}: {}", first(finding.step), self.paint.bold(&test.name));
+        let mut lines = vec![head, String::new()];
+        let mut fact = |name: &str, shown: Vec<String>| {
+            for (index, shown) in shown.iter().enumerate() {
+                let name = if index == 0 { name } else { "" };
+                let name = format!("  {name:width$}", width = INDENT - 2);
+                lines.push(format!("{}{shown}", self.paint.dim(&name)));
+            }
         };
-        line(text, &format!("{head} {}", paint.bold(&test.name)));
-        line(text, "");
         // A link of rustdoc is a name in backticks for people.
         let doc = test.doc.replace("[`", "`").replace("`]", "`");
         let (wants, more) = first_sentence(&doc);
-        fact(text, paint, "wants", &wrap(wants.split_whitespace(), WIDTH - INDENT));
+        fact("wants", wrap(wants, WIDTH - INDENT));
         let todo = finding.todo(self.day.number);
         if let (Some(name), Some(place)) = (todo, &finding.place) {
-            fact(text, paint, "write", &[format!("{name}, at {place}")]);
+            fact("write", vec![format!("{name}, at {place}")]);
             let others = self.left(test.stage).into_iter().filter_map(|other| other.split_once(": "));
             let others: Vec<&str> = others.map(|(_, other)| other).filter(|other| *other != name).collect();
-            fact(text, paint, "left", &wrap(others, WIDTH - INDENT));
+            fact("left", wrap(&others.join(" "), WIDTH - INDENT));
         } else {
-            for (name, lines) in [("reason", &finding.reason), ("then", &finding.then)] {
-                let lines: Vec<String> = lines.iter().flat_map(|line| wrap_values(line)).collect();
-                fact(text, paint, name, &lines);
-            }
+            fact("reason", finding.reason.iter().flat_map(|line| wrap_values(line)).collect());
+            fact("then", finding.then.iter().flat_map(|line| wrap_values(line)).collect());
             let source = finding.place.as_deref().and_then(|place| source(self.root, place));
-            fact(text, paint, "place", &finding.place.iter().cloned().chain(source).collect::<Vec<_>>());
+            fact("place", finding.place.iter().cloned().chain(source).collect());
         }
-        let own = format!("{krate}/{}:{}", self.stage(test).file, test.line);
-        fact(text, paint, "test", &[own]);
-        fact(text, paint, "chapter", &self.places(test));
-        line(text, "");
+        fact("test", vec![format!("{}/{}:{}", self.day.name, self.stage(test).file, test.line)]);
+        fact("chapter", self.places(test));
+        lines.push(String::new());
         // Who has nothing yet wants the hint; who is wrong may want to find out alone.
         let shown = |paragraph: &&str| hint || (todo.is_some() && paragraph.trim().starts_with("Hint:"));
         for paragraph in more.split("\n\n").filter(|text| !text.trim().is_empty()).filter(shown) {
-            let lines = wrap(paragraph.split_whitespace(), WIDTH - 2);
-            lines.iter().for_each(|shown| line(text, &format!("  {shown}")));
-            line(text, "");
+            lines.extend(wrap(paragraph, WIDTH - 2).iter().map(|shown| format!("  {shown}")));
+            lines.push(String::new());
         }
         if !hint {
             let more = if todo.is_some() { "why" } else { "why, and a hint" };
-            line(text, &paint.dim(&format!("Add --hint to read {more}.")));
+            lines.push(self.paint.dim(&format!("Add --hint to read {more}.")));
         }
+        lines
     }
 
     fn stage(&self, test: &Test) -> &Stage {
-        &self.suite.stages[test.stage]
+        &self.ran.suite.stages[test.stage]
     }
 
     /// Where the chapter tells of it: the places of its stage, and where it is named.
@@ -245,27 +256,8 @@ impl Report<'_> {
 fn source(root: &Path, place: &str) -> Option<String> {
     let (path, line) = place.rsplit_once(':')?;
     let text = fs::read_to_string(root.join(path)).ok()?;
-    let line = text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?)?.trim();
-    let mut short: String = line.chars().take(WIDTH - INDENT).collect();
-    if short.len() < line.len() {
-        short.pop();
-        short.push('…');
-    }
-    Some(short)
-}
-
-fn line(text: &mut String, line: &str) {
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "{line}");
-}
-
-/// A name in the first column, and the lines beside it.
-fn fact(text: &mut String, paint: Paint, name: &str, lines: &[String]) {
-    for (index, shown) in lines.iter().enumerate() {
-        let name = if index == 0 { name } else { "" };
-        let name = format!("  {name:width$}", width = INDENT - 2);
-        line(text, &format!("{}{shown}", paint.dim(&name)));
-    }
+    let line = text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?)?;
+    Some(cut(line.trim(), WIDTH - INDENT))
 }
 
 /// A line in as many as it needs; the values of a comparison stay under each other.
@@ -275,7 +267,7 @@ fn wrap_values(line: &str) -> Vec<String> {
         return vec![line.to_owned()];
     }
     let lead: String = line.chars().take_while(|c| *c == ' ').collect();
-    let mut lines = wrap(line.split_whitespace(), room - lead.len());
+    let mut lines = wrap(line, room - lead.len());
     lines.iter_mut().for_each(|line| line.insert_str(0, &lead));
     lines
 }
@@ -361,9 +353,11 @@ fn an_answer() {}
             root: root.path(),
             day: course::parse("1").unwrap(),
             chapter: &Chapter::parse(README),
-            suite: &suites::read(&files.into(), "day1_codec").unwrap(),
-            findings: &findings,
-            time: Duration::from_millis(1240),
+            ran: &Ran {
+                suite: suites::read(&files.into(), "day1_codec").unwrap(),
+                findings: findings.into(),
+                time: Duration::from_millis(1240),
+            },
             stages: &[
                 asks("frames", &["src/frame.rs: read", "src/frame.rs: write"]),
                 asks("server", &["src/server.rs: Server::serve", "src/server.rs: accept"]),
@@ -371,8 +365,9 @@ fn an_answer() {}
             unwritten: &["src/frame.rs: write", "src/server.rs: Server::serve", "src/server.rs: accept"]
                 .map(str::to_owned)
                 .into(),
+            paint: Paint { colours: false },
         };
-        report.show(Paint { colours: false }, hint)
+        report.show(hint)
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! The suites are not: they use the public API only, and what becomes a `todo!()` is behind that.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::scratch::Scratch;
 use super::{Report, Source, Wanted};
+use crate::course::runner;
 use crate::course::stages::{self, Stage};
 use crate::learner::exercise::Part;
 
@@ -41,9 +42,9 @@ pub(super) fn exercises(root: &Path, sources: &[Source], wanted: Wanted, report:
                 _ => source.day.name.to_owned(),
             });
         }
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        let mut cargo = runner::cargo(&scratch.workspace);
         cargo.args(["check", "--quiet", "--workspace", "--lib", "--keep-going"]);
-        cargo.current_dir(&scratch.workspace).env("CARGO_INCREMENTAL", "1").stdin(Stdio::null());
+        cargo.env("CARGO_INCREMENTAL", "1").stdin(Stdio::null());
         let output = cargo.output().context("cannot run cargo")?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() || !said.trim().is_empty() {

@@ -57,7 +57,7 @@ pub(super) fn build<'a>(
         parts.push((source, functions, labs, alone));
     }
     let days: Vec<&Day> = sources.iter().map(|source| source.day).collect();
-    let mut programs = match runner::build(&scratch.workspace, &days, false, false, |_| {})? {
+    let mut programs = match runner::build(&scratch.workspace, &days, false, |_| {})? {
         Ok(programs) => programs,
         Err(_) => build_each(&scratch, &days, report)?,
     };
@@ -84,7 +84,7 @@ pub(super) fn build<'a>(
 fn build_each(scratch: &Scratch, days: &[&Day], report: &mut Report) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for day in days {
-        match runner::build(&scratch.workspace, &[*day], false, false, |_| {})? {
+        match runner::build(&scratch.workspace, &[*day], false, |_| {})? {
             Ok(built) => programs.extend(built),
             Err(why) => report.wrong.push(format!("{}: it does not compile with its labs:\n{why}", day.name)),
         }
@@ -107,7 +107,7 @@ fn build_alone(
         *text = lab.apply(text)?;
     }
     scratch.put(root, day, &tree)?;
-    let built = runner::build(&scratch.workspace, &[day], false, false, |_| {})?;
+    let built = runner::build(&scratch.workspace, &[day], false, |_| {})?;
     report.done(format!("building day {} with lab {number} alone", day.number), start);
     match built {
         Ok(mut programs) => Ok(programs.pop()),

@@ -50,7 +50,7 @@ pub(super) fn run(root: &Path, subjects: &[Subject<'_>], wanted: Wanted, report:
     let tests = trials.iter().flat_map(|trial| trial.tests.iter().map(|test| (&trial.program, &test[..])));
     let tests: Vec<_> = tests.collect();
     errln!("running {} tests", tests.len());
-    let outcomes = runner::run_all(&tests, runner::jobs(), NEVER, |_, _| ControlFlow::Continue(()))?;
+    let outcomes = runner::run_all(&tests, NEVER, |_| ControlFlow::Continue(()))?;
     let mut outcomes = outcomes.into_iter().flatten();
     for trial in &trials {
         let mut ran: Vec<_> = trial.tests.iter().zip(outcomes.by_ref()).collect();
@@ -120,7 +120,7 @@ impl Trial<'_> {
         for (test, outcome) in ran {
             if name(test) == lab.test && self.step(outcome) == Step::Passed {
                 let alone = [(&self.program, test.as_str())];
-                let again = runner::run_all(&alone, 1, NEVER, |_, _| ControlFlow::Continue(()))?;
+                let again = runner::run_all(&alone, NEVER, |_| ControlFlow::Continue(()))?;
                 *outcome = again.into_iter().flatten().next().context("the test was not run")?;
             }
         }
