@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-use crate::author::days::{Comparison, Fate};
+use crate::author::days::{self, Fate, File};
 use crate::course::chapter::Chapter;
 use crate::course::readme::{self, HEADING};
 use crate::course::suites::{self, Suite};
@@ -63,19 +63,17 @@ fn is_inherited(wanted: &Value) -> bool {
 }
 
 /// The diff is the lesson: no test differs, and nothing goes away. Which files of `src/` differ, the README says.
-pub(crate) fn lesson(before: &Day, comparison: &Comparison) -> Vec<String> {
-    let mut failures = Vec::new();
+pub(crate) fn lesson(before: &Day, files: &[File]) -> Vec<String> {
     let before = before.name;
-    for (path, fate) in &comparison.files {
+    let mut failures = Vec::new();
+    for File { path, fate, removed, .. } in files {
+        let may_grow = MODS.contains(&path.as_str());
         let why = match fate {
             Fate::Removed => format!("{before} has it, and this day does not; days only add"),
-            Fate::Changed if MODS.contains(&path.as_str()) => match comparison.counts.get(path) {
-                Some((_, removed @ 1..)) => {
-                    format!("{removed} lines of {before} are gone or changed; it may only gain lines")
-                }
-                _ => continue,
-            },
-            Fate::Changed if path.starts_with("tests/") => {
+            Fate::Changed if may_grow && *removed > 0 => {
+                format!("{removed} lines of {before} are gone or changed; it may only gain lines")
+            }
+            Fate::Changed if !may_grow && path.starts_with("tests/") => {
                 format!("differs from {before}; a test is carried as it is")
             }
             _ => continue,
@@ -86,23 +84,23 @@ pub(crate) fn lesson(before: &Day, comparison: &Comparison) -> Vec<String> {
 }
 
 /// The README's table says what the real diff says: a file that the day does not teach is the same as the day before.
-pub(crate) fn readme(root: &Path, day: &Day, comparison: &Comparison) -> Vec<String> {
+pub(crate) fn readme(root: &Path, day: &Day, files: &[File]) -> Vec<String> {
     let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
     let Some(rows) = readme::files_of_today(&text) else {
         return vec![format!("README.md: no table under \"{HEADING}\"")];
     };
     let mut failures = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        let file = &row.file;
-        let real = comparison.files.get(file).copied().map(Fate::word).unwrap_or("not there");
+        let path = &row.file;
+        let real = files.iter().find(|file| file.path == *path).map_or("not there", |file| file.fate.word());
         if row.word != real {
-            failures.push(format!("README.md: {file} is listed as \"{}\", but it is {real}", row.word));
+            failures.push(format!("README.md: {path} is listed as \"{}\", but it is {real}", row.word));
         }
-        if rows[..index].iter().any(|other| other.file == *file) {
-            failures.push(format!("README.md: {file} is listed twice"));
+        if rows[..index].iter().any(|other| other.file == *path) {
+            failures.push(format!("README.md: {path} is listed twice"));
         }
     }
-    for (path, fate) in &comparison.files {
+    for File { path, fate, .. } in files {
         let told = EVERY_DAY.contains(&path.as_str()) || rows.iter().any(|row| row.file == *path);
         if path.starts_with("src/") && matches!(fate, Fate::New | Fate::Changed) && !told {
             let fate = fate.word();
@@ -114,14 +112,14 @@ pub(crate) fn readme(root: &Path, day: &Day, comparison: &Comparison) -> Vec<Str
 
 /// The course's table says how much the day is: the lines of its diff, and the tests of its own suite. A course
 /// without a README promises nothing.
-pub(crate) fn promise(root: &Path, day: &Day, after: &Tree, comparison: &Comparison) -> Vec<String> {
+pub(crate) fn promise(root: &Path, day: &Day, after: &Tree, files: &[File]) -> Vec<String> {
     let Ok(text) = std::fs::read_to_string(root.join("README.md")) else { return Vec::new() };
     let Some(promise) = readme::promise(&text, day.name) else {
         return vec![format!("README.md: the table of the days has no row for `{}`", day.name)];
     };
     // A suite that cannot be read is a failure of its own.
     let tests = suites::read(after, &day.ident()).map_or(0, |suite| suite.tests.len());
-    let diff = readme::diff(comparison.lesson());
+    let diff = readme::diff(days::lesson(files));
     let mut failures = Vec::new();
     if promise.diff != diff {
         let told = promise.diff;

@@ -5,14 +5,14 @@
 //! translated first. Days that are not written yet are skipped, so that it can be used from the first day
 //! on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::author::{checks, layers};
 use crate::course::term;
-use crate::course::tree::{self, Counts, Tree};
+use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day, is_demo};
 
 /// What became of a file from one day to the next.
@@ -24,22 +24,23 @@ pub(crate) enum Fate {
     Removed,
 }
 
-/// One day against the day before.
-pub(crate) struct Comparison {
-    pub(crate) files: BTreeMap<String, Fate>,
-    pub(crate) counts: Counts,
+/// A file against the day before.
+pub(crate) struct File {
+    pub(crate) path: String,
+    pub(crate) fate: Fate,
+    /// Lines.
+    pub(crate) added: usize,
+    pub(crate) removed: usize,
 }
 
-impl Comparison {
-    /// Lines added to and removed from `src/` without the demo.
-    pub(crate) fn lesson(&self) -> (usize, usize) {
-        self.lines(|path| path.starts_with("src/") && !is_demo(path))
-    }
+/// Lines added to and removed from `src/` without the demo.
+pub(crate) fn lesson(files: &[File]) -> (usize, usize) {
+    lines(files, |path| path.starts_with("src/") && !is_demo(path))
+}
 
-    fn lines(&self, wanted: impl Fn(&str) -> bool) -> (usize, usize) {
-        let counts = self.counts.iter().filter(|(path, _)| wanted(path)).map(|(_, count)| count);
-        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
-    }
+fn lines(files: &[File], wanted: impl Fn(&str) -> bool) -> (usize, usize) {
+    let wanted = || files.iter().filter(|file| wanted(&file.path));
+    (wanted().map(|file| file.added).sum(), wanted().map(|file| file.removed).sum())
 }
 
 impl Fate {
@@ -80,11 +81,11 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
                 notes.push(format!("{} is not compared: {} does not exist yet", day.name, before.name));
             }
             before => {
-                let comparison = compare(root, before, day, &after)?;
-                print(day, &comparison);
-                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &comparison)));
-                wrong.extend(checks::readme(root, day, &comparison));
-                failures.extend(checks::promise(root, day, &after, &comparison));
+                let files = compare(root, before, day, &after)?;
+                print(day, &files);
+                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &files)));
+                wrong.extend(checks::readme(root, day, &files));
+                failures.extend(checks::promise(root, day, &after, &files));
             }
         }
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
@@ -110,27 +111,30 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
 }
 
 /// Without a day before, every file is new.
-fn compare(root: &Path, before: Option<&Day>, day: &Day, after: &Tree) -> Result<Comparison> {
-    let old = match before {
+fn compare(root: &Path, before: Option<&Day>, day: &Day, after: &Tree) -> Result<Vec<File>> {
+    let before = match before {
         Some(before) => tree::carried(root, &tree::read(root, before)?, before, day, after),
         None => Tree::new(),
     };
-    let paths: BTreeSet<&String> = old.keys().chain(after.keys()).collect();
-    let fate = |path: &String| match (old.get(path), after.get(path)) {
-        (None, _) => Fate::New,
-        (_, None) => Fate::Removed,
-        (old, new) if old == new => Fate::Same,
-        _ => Fate::Changed,
-    };
-    let files = paths.into_iter().map(|path| (path.clone(), fate(path))).collect();
-    Ok(Comparison { files, counts: tree::count(&old, after)? })
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let files = paths.into_iter().map(|path| {
+        let [old, new] = [&before, after].map(|tree| tree.get(path).map(String::as_str));
+        let fate = match (old, new) {
+            (None, _) => Fate::New,
+            (_, None) => Fate::Removed,
+            _ if old == new => Fate::Same,
+            _ => Fate::Changed,
+        };
+        let (added, removed) = tree::count(old.unwrap_or_default(), new.unwrap_or_default());
+        File { path: path.clone(), fate, added, removed }
+    });
+    Ok(files.collect())
 }
 
 /// A line of numbers, and under it the names behind them.
-fn print(day: &Day, comparison: &Comparison) {
+fn print(day: &Day, files: &[File]) {
     let of = |wanted: Fate| -> Vec<&str> {
-        let files = comparison.files.iter().filter(|(_, fate)| **fate == wanted);
-        files.map(|(path, _)| path.as_str()).collect()
+        files.iter().filter(|file| file.fate == wanted).map(|file| file.path.as_str()).collect()
     };
     let (new, changed) = (of(Fate::New), of(Fate::Changed));
     outln!(
@@ -139,8 +143,8 @@ fn print(day: &Day, comparison: &Comparison) {
         new.len(),
         changed.len(),
         of(Fate::Same).len(),
-        columns(comparison.lesson()),
-        columns(comparison.lines(|_| true)),
+        columns(lesson(files)),
+        columns(lines(files, |_| true)),
     );
     for (sign, paths) in [("+", new), ("~", changed), ("-", of(Fate::Removed))] {
         for line in term::wrap(&paths.join(" "), 88) {

@@ -6,16 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
+use similar::{ChangeTag, TextDiff};
 
 use crate::course::Day;
-use crate::course::{carry, git, term};
+use crate::course::{carry, term};
 
 /// Path (such as `src/frame.rs`) to text.
 pub(crate) type Tree = BTreeMap<String, String>;
-
-/// Path to lines added and removed.
-pub(crate) type Counts = BTreeMap<String, (usize, usize)>;
 
 /// The `Cargo.toml`, `src/`, `tests/` and `examples/` of a day.
 pub(crate) fn read(root: &Path, day: &Day) -> Result<Tree> {
@@ -64,33 +61,24 @@ pub(crate) fn carried(root: &Path, tree: &Tree, from: &Day, to: &Day, actual: &T
     tree.iter().map(carry).collect()
 }
 
-/// Lines added and removed, by path, as `git diff` counts them. Identical files are left out.
-pub(crate) fn count(before: &Tree, after: &Tree) -> Result<Counts> {
-    let dir = write([("before", before), ("after", after)])?;
-    let args = ["diff", "--no-index", "--no-ext-diff", "--no-renames", "--numstat", "-z", "before", "after"];
-    let output = git::output(dir.path(), &args)?;
-    if !matches!(output.status.code(), Some(0 | 1)) {
-        bail!("git diff: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    // Each file is three fields: "added TAB removed TAB", the path before, the path after (or /dev/null).
-    let text = String::from_utf8(output.stdout).context("git diff: not UTF-8")?;
-    let fields: Vec<&str> = text.split_terminator('\0').collect();
-    let mut counts = Counts::new();
-    for file in fields.chunks(3) {
-        let [numbers, old, new] = file else { bail!("git diff --numstat: cannot read {file:?}") };
-        let path = new.strip_prefix("after/").or(old.strip_prefix("before/"));
-        let mut numbers = numbers.split('\t').map(str::parse);
-        let (Some(path), Some(Ok(added)), Some(Ok(removed))) = (path, numbers.next(), numbers.next()) else {
-            bail!("git diff --numstat: cannot read {file:?}");
-        };
-        counts.insert(path.to_owned(), (added, removed));
-    }
-    Ok(counts)
+/// The lines that were added and removed between two texts.
+pub(crate) fn count(before: &str, after: &str) -> (usize, usize) {
+    let diff = TextDiff::from_lines(before, after);
+    let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
+    (count(ChangeTag::Insert), count(ChangeTag::Delete))
 }
 
 /// Shows the diff on standard output, in git's colours and pager if that is a terminal.
 pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<()> {
-    let dir = write([before, after])?;
+    let dir = tempfile::tempdir()?;
+    for (name, tree) in [before, after] {
+        let top = dir.path().join(name);
+        for (path, text) in tree {
+            let full = top.join(path);
+            fs::create_dir_all(full.parent().unwrap_or(&top))?;
+            fs::write(full, text)?;
+        }
+    }
     let status = Command::new("git")
         .args(["diff", "--no-index", "--no-ext-diff", "--no-renames", "--no-prefix", before.0, after.0])
         .current_dir(dir.path())
@@ -102,19 +90,4 @@ pub(crate) fn show_diff(before: (&str, &Tree), after: (&str, &Tree)) -> Result<(
         None => term::end_without_reader(),
         Some(_) => bail!("git diff: {status}"),
     }
-}
-
-/// The trees, each in a directory of its name.
-fn write(trees: [(&str, &Tree); 2]) -> Result<TempDir> {
-    let dir = tempfile::tempdir()?;
-    for (name, tree) in trees {
-        let top = dir.path().join(name);
-        fs::create_dir(&top)?;
-        for (path, text) in tree {
-            let full = top.join(path);
-            fs::create_dir_all(full.parent().unwrap_or(&top))?;
-            fs::write(full, text)?;
-        }
-    }
-    Ok(dir)
 }
