@@ -8,8 +8,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 use syn::spanned::Spanned;
-use syn::visit::Visit;
-use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, Type, TypeParamBound};
+use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, TraitItemFn, Type};
 
 use crate::course::tree::Tree;
 
@@ -26,8 +25,6 @@ pub(crate) struct Found {
     pub(crate) text: String,
     /// The body, with its braces.
     pub(crate) body: Range<usize>,
-    /// Its value can be chosen from several bodies while it runs.
-    pub(crate) branches: bool,
     pub(crate) how: How,
 }
 
@@ -42,9 +39,11 @@ pub(crate) enum How {
     Iterator,
     /// A destructor may run because of a panic, and a second one then would abort all tests of the program.
     Drop,
-    /// It is left as it is: a `const fn`, which the compiler itself may call, cannot panic; `todo!()` is no `impl Trait`;
-    /// and what `Debug` and `Display` write is the text that a failing test shows.
+    /// It is left as it is: a `const fn`, which the compiler itself may call, cannot panic; and `todo!()` is no
+    /// `impl Trait`.
     Given,
+    /// It is left as it is, too, as one of [`GIVEN_TRAITS`].
+    OfGivenTrait,
 }
 
 impl Found {
@@ -85,33 +84,33 @@ pub(crate) fn unwritten(tree: &Tree) -> Result<BTreeSet<String>> {
 ///
 /// It is not Rust.
 pub(crate) fn branching_bodies(source: &str) -> Result<Vec<Range<usize>>> {
-    let found = find(source)?.into_iter().filter(|function| function.branches);
-    Ok(found.map(|function| function.body).collect())
+    let branches = |function: &Found| matches!(function.how, How::Todo | How::Drop | How::OfGivenTrait);
+    Ok(find(source)?.into_iter().filter(branches).map(|function| function.body).collect())
 }
 
-/// `source` with a text behind the opening brace of each function that `text` has one for.
+/// `source` with other texts in some places. They stand in the order of the source, and apart from each other.
+pub(crate) fn replace(source: &str, edits: impl IntoIterator<Item = (Range<usize>, String)>) -> String {
+    let (mut text, mut done) = (String::new(), 0);
+    for (at, by) in edits {
+        text += &source[done..at.start];
+        text += &by;
+        done = at.end;
+    }
+    text + &source[done..]
+}
+
+/// Every function with a body, in the order of the file. Functions inside of functions belong to those.
 ///
 /// # Errors
 ///
 /// It is not Rust.
-pub(crate) fn begin_with(source: &str, text: impl Fn(&Found) -> Option<String>) -> Result<String> {
-    let (mut marked, mut done) = (String::new(), 0);
-    for function in find(source)? {
-        if let Some(text) = text(&function) {
-            marked.push_str(&source[done..=function.body.start]);
-            marked.push_str(&text);
-            done = function.body.start + 1;
-        }
-    }
-    marked.push_str(&source[done..]);
-    Ok(marked)
-}
-
-/// Every function with a body, in the order of the file. Functions inside of functions belong to those.
 pub(crate) fn find(source: &str) -> Result<Vec<Found>> {
+    if source.starts_with('\u{feff}') {
+        bail!("its functions are not where the parser says: it begins with a byte order mark");
+    }
     let file = syn::parse_file(source)?;
     let mut finder = Finder { source, found: Vec::new() };
-    finder.items(&file.items, "")?;
+    finder.items(&file.items, "");
     Ok(finder.found)
 }
 
@@ -122,131 +121,92 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     /// `module` is the path of the module with a `::` at the end, or empty.
-    fn items(&mut self, items: &[Item], module: &str) -> Result<()> {
+    fn items(&mut self, items: &[Item], module: &str) {
         for item in items {
             match item {
-                Item::Fn(item) if !is_for_tests(&item.attrs) => {
-                    self.add(&item.sig, Some(&item.block), module, "", How::of(&item.sig))?;
-                }
-                Item::Impl(item) if !is_for_tests(&item.attrs) => {
-                    let owner = self.owner(item);
-                    let header = self.header(item)?;
-                    let of = item.trait_.as_ref().and_then(|(path, _)| path.segments.last());
-                    let of = of.map(|last| last.ident.to_string()).unwrap_or_default();
+                Item::Fn(item) => self.add(&item.sig, &item.block, module, "", ""),
+                Item::Impl(item) => {
+                    let last = |path: &syn::Path| path.segments.last().map(|last| last.ident.to_string());
+                    let of = item.trait_.as_ref().and_then(|(path, _)| last(path)).unwrap_or_default();
+                    let is_parameter =
+                        |name: &str| item.generics.type_params().any(|param| param.ident == name);
+                    let of_type = match &*item.self_ty {
+                        Type::Path(path) => last(&path.path).filter(|name| !is_parameter(name)),
+                        _ => None,
+                    };
+                    // The trait, where the type has no name of its own.
+                    let place = format!("{module}{}::", of_type.unwrap_or_else(|| of.clone()));
+                    let header = self.header(item);
                     for inner in &item.items {
-                        let ImplItem::Fn(inner) = inner else { continue };
-                        let how = match How::of(&inner.sig) {
-                            How::Todo if of == "Drop" => How::Drop,
-                            _ if GIVEN_TRAITS.contains(&of.as_str()) => How::Given,
-                            how => how,
-                        };
-                        let place = format!("{module}{owner}::");
-                        self.add(&inner.sig, Some(&inner.block), &place, &header, how)?;
+                        if let ImplItem::Fn(inner) = inner {
+                            self.add(&inner.sig, &inner.block, &place, &header, &of);
+                        }
                     }
                 }
-                Item::Trait(item) if !is_for_tests(&item.attrs) => {
+                Item::Trait(item) => {
+                    let place = format!("{module}{}::", item.ident);
                     for inner in &item.items {
-                        let TraitItem::Fn(inner) = inner else { continue };
-                        let place = format!("{module}{}::", item.ident);
-                        self.add(&inner.sig, inner.default.as_ref(), &place, "trait", How::of(&inner.sig))?;
+                        if let TraitItem::Fn(TraitItemFn { sig, default: Some(block), .. }) = inner {
+                            self.add(sig, block, &place, "trait", "");
+                        }
                     }
                 }
                 Item::Mod(item) if !is_for_tests(&item.attrs) => {
                     let inner = item.content.as_ref().map(|(_, items)| items.as_slice());
-                    self.items(inner.unwrap_or_default(), &format!("{module}{}::", item.ident))?;
+                    self.items(inner.unwrap_or_default(), &format!("{module}{}::", item.ident));
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 
-    fn add(
-        &mut self,
-        sig: &Signature,
-        block: Option<&Block>,
-        place: &str,
-        header: &str,
-        how: How,
-    ) -> Result<()> {
-        let Some(block) = block else { return Ok(()) };
+    /// `of` is the trait that an impl is of, if it is.
+    fn add(&mut self, sig: &Signature, block: &Block, place: &str, header: &str, of: &str) {
         let name = format!("{place}{}", sig.ident);
-        let start = sig.span().byte_range().start;
-        let body =
-            block.brace_token.span.open().byte_range().start..block.brace_token.span.close().byte_range().end;
-        // Everything below relies on the parser's byte ranges; a byte order mark, say, would shift them.
-        match self.source.get(body.clone()) {
-            Some(text) if text.starts_with('{') && text.ends_with('}') => {}
-            _ => bail!("{name}: its body is not where the parser says it is"),
-        }
-        let text = self.source[start..body.end].to_owned();
-        let branches = matches!(How::of(sig), How::Todo);
-        self.found.push(Found { key: format!("{header} {name}"), name, text, body, branches, how });
-        Ok(())
-    }
-
-    /// What an impl's functions are called after: the type, or the trait where the type has no name of its own.
-    fn owner(&self, item: &syn::ItemImpl) -> String {
-        let is_parameter = |name: &syn::Ident| item.generics.type_params().any(|param| param.ident == *name);
-        let last = |path: &syn::Path| path.segments.last().map(|last| last.ident.clone());
-        let of_type = match &*item.self_ty {
-            Type::Path(path) => last(&path.path).filter(|name| !is_parameter(name)),
-            _ => None,
+        let body = block.span().byte_range();
+        let text = self.source[sig.span().byte_range().start..body.end].to_owned();
+        let how = match self.how(sig) {
+            How::Todo if of == "Drop" => How::Drop,
+            _ if GIVEN_TRAITS.contains(&of) => How::OfGivenTrait,
+            how => how,
         };
-        let of_trait = || item.trait_.as_ref().and_then(|(path, _)| last(path));
-        of_type.or_else(of_trait).map(|name| name.to_string()).unwrap_or_default()
+        self.found.push(Found { key: format!("{header} {name}"), name, text, body, how });
     }
 
     /// What tells an impl from others for the same type: the trait, and the type with its arguments.
     ///
     /// Generics and where clauses are left out, so that one bound more does not make every function new.
-    fn header(&self, item: &syn::ItemImpl) -> Result<String> {
-        let text = |span: proc_macro2::Span| self.source.get(span.byte_range()).context("an impl's header");
-        let of = match &item.trait_ {
-            Some((path, _)) => text(path.span())?,
-            None => "",
-        };
-        Ok(format!("{of} for {}", text(item.self_ty.span())?))
+    fn header(&self, item: &syn::ItemImpl) -> String {
+        let of = item.trait_.as_ref().map(|(path, _)| &self.source[path.span().byte_range()]);
+        format!("{} for {}", of.unwrap_or_default(), &self.source[item.self_ty.span().byte_range()])
     }
-}
 
-impl How {
-    fn of(sig: &Signature) -> How {
+    /// What can be in the place of a body, as far as the signature says.
+    fn how(&self, sig: &Signature) -> How {
         if sig.constness.is_some() {
             return How::Given;
         }
         let ReturnType::Type(_, returned) = &sig.output else { return How::Todo };
-        if let Type::ImplTrait(of) = &**returned {
-            for bound in &of.bounds {
-                let TypeParamBound::Trait(bound) = bound else { continue };
-                match bound.path.segments.last().map(|last| last.ident.to_string()).as_deref() {
-                    Some("Future") => return How::Future,
-                    Some("Iterator" | "DoubleEndedIterator" | "ExactSizeIterator") => return How::Iterator,
-                    _ => {}
-                }
-            }
+        let returned = &self.source[returned.span().byte_range()];
+        let mut words = returned.split(|c: char| !c.is_alphanumeric());
+        if words.all(|word| word != "impl") {
+            return How::Todo;
         }
-        let mut opaque = Opaque(false);
-        opaque.visit_type(returned);
-        if opaque.0 { How::Given } else { How::Todo }
+        // The first bound of `impl path::Trait<…> + …`.
+        let bound = returned.trim_start_matches("impl ").split(['<', ' ']).next().unwrap_or_default();
+        match bound.rsplit("::").next() {
+            Some("Future") => How::Future,
+            Some("Iterator" | "DoubleEndedIterator" | "ExactSizeIterator") => How::Iterator,
+            _ => How::Given,
+        }
     }
 }
 
-/// Whether there is an `impl Trait` anywhere in a type.
-struct Opaque(bool);
-
-impl<'ast> Visit<'ast> for Opaque {
-    fn visit_type_impl_trait(&mut self, _: &'ast syn::TypeImplTrait) {
-        self.0 = true;
-    }
-}
-
-/// `#[test]` and `#[cfg(test)]`: tests are no exercise.
+/// `#[cfg(test)]`: tests are no exercise.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is_test = |attribute: &Attribute| {
-        let cfg = attribute.path().is_ident("cfg");
-        attribute.path().is_ident("test")
-            || (cfg && attribute.parse_args::<syn::Path>().is_ok_and(|of| of.is_ident("test")))
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Path>().is_ok_and(|of| of.is_ident("test"))
     };
     attributes.iter().any(is_test)
 }

@@ -9,6 +9,8 @@ use anyhow::Result;
 use syn::spanned::Spanned;
 use syn::{Item, ItemUse, UseTree, Visibility};
 
+use crate::course::functions::replace;
+
 /// `stripped` without the imports that only the bodies in `source` needed.
 ///
 /// # Errors
@@ -72,10 +74,8 @@ fn left_all(tree: &UseTree) -> Option<String> {
 
 /// The words of a file outside of its imports.
 fn words(text: &str) -> Result<BTreeSet<String>> {
-    let mut rest = text.to_owned();
-    for item in imports(text)?.iter().rev() {
-        rest.replace_range(item.span().byte_range(), "");
-    }
+    let imports = imports(text)?;
+    let rest = replace(text, imports.iter().map(|item| (item.span().byte_range(), String::new())));
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     Ok(rest.split(|c| !is_part(c)).map(str::to_owned).collect())
 }

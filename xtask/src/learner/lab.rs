@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::course::Day;
 use crate::course::suites::{self, Suite, Test};
-use crate::course::{term, tree};
+use crate::course::{functions, term, tree};
 use crate::learner::solution;
 
 /// One defect that can be put into a day's crate.
@@ -66,7 +66,7 @@ impl Lab {
     /// The text to take out is not there, or is there more than once; or nothing would change.
     pub(crate) fn apply(&self, text: &str) -> Result<String> {
         let (at, by) = self.edit(text)?;
-        Ok(format!("{}{by}{}", &text[..at.start], &text[at.end..]))
+        Ok(functions::replace(text, [(at, by.to_owned())]))
     }
 
     /// What the lab takes out of the text of the file, and what it puts there.

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 use syn::spanned::Spanned;
 
-use crate::course::functions::{Found, How, count_code, find};
+use crate::course::functions::{Found, How, count_code, find, replace};
 use crate::course::is_program;
 use crate::course::tree::Tree;
 
@@ -62,8 +62,7 @@ pub(crate) fn strip(
     for function in find(before.unwrap_or_default()).with_context(|| format!("{path}, the day before"))? {
         old.entry(function.key.clone()).or_default().push(function);
     }
-    let (mut blanked, mut functions) = (String::new(), Vec::new());
-    let mut done = 0;
+    let (mut edits, mut functions) = (Vec::new(), Vec::new());
     for found in find(source).with_context(|| path.to_owned())? {
         let versions = old.get(&found.key).map(Vec::as_slice).unwrap_or_default();
         let is_same = versions.iter().any(|version| version.text == found.text);
@@ -78,15 +77,14 @@ pub(crate) fn strip(
             changed: !versions.is_empty(),
             lines: yesterday.added,
         };
-        if !is_same && !matches!(found.how, How::Given) && wanted(&function) {
-            blanked.push_str(&source[done..found.body.start]);
-            blanked.push_str(&replacement(day, &found, source, yesterday.comments()));
-            done = found.body.end;
+        let is_given = matches!(found.how, How::Given | How::OfGivenTrait);
+        if !is_same && !is_given && wanted(&function) {
+            let body = replacement(day, &found, source, yesterday.comments());
+            edits.push((found.body, body));
             functions.push(function);
         }
     }
-    blanked.push_str(&source[done..]);
-    Ok((blanked, functions))
+    Ok((replace(source, edits), functions))
 }
 
 /// The message of the `todo!` in a function: what a failed test prints when it gets there.
@@ -190,7 +188,7 @@ fn replacement(day: u8, function: &Found, source: &str, comments: Vec<String>) -
             format!("    {todo}"),
             "}".to_owned(),
         ],
-        How::Todo | How::Given => vec![todo],
+        How::Todo | How::Given | How::OfGivenTrait => vec![todo],
     };
     let lines = comments.iter().chain(&lines);
     let lines: String = lines.map(|line| format!("{indent}    {line}\n")).collect();

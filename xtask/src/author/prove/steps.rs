@@ -61,17 +61,22 @@ pub(super) struct Walls {
 pub(super) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Result<()> {
     for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
     {
-        *text = functions::begin_with(text, |function| {
-            let message = strip::message(day.number, &function.name);
+        let mut marks = Vec::new();
+        for function in functions::find(text)? {
             let name = format!("{path}: {}", function.name);
+            if !functions.contains(&name) {
+                continue;
+            }
+            let message = strip::message(day.number, &function.name);
             let may_panic = if let How::Drop = function.how { " && !std::thread::panicking()" } else { "" };
-            functions.contains(&name).then(|| {
-                format!(
-                    " {{ static TODO: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| crate::begin({name:?})); \
-                     if *TODO{may_panic} {{ todo!({message:?}) }} }}"
-                )
-            })
-        })?;
+            let mark = format!(
+                " {{ static TODO: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| crate::begin({name:?})); \
+                 if *TODO{may_panic} {{ todo!({message:?}) }} }}"
+            );
+            let start = function.body.start + 1; // behind the brace
+            marks.push((start..start, mark));
+        }
+        *text = functions::replace(text, marks);
     }
     if let Some(lib) = tree.get_mut("src/lib.rs") {
         lib.push_str(BEGIN_FN);

@@ -70,18 +70,12 @@ pub(super) fn combine(source: &str, edits: &[Edit<'_>]) -> Result<(String, Vec<u
             None => left_over.push(edit.number),
         }
     }
-    let (mut text, mut done) = (String::new(), 0);
-    for ((start, end), variants) in chosen {
-        text.push_str(&source[done..start]);
-        text.push_str("{ match crate::lab() {\n");
-        for (number, variant) in variants {
-            text.push_str(&format!("{number} => {variant}\n"));
-        }
-        text.push_str(&format!("_ => {}\n}} }}", &source[start..end]));
-        done = end;
-    }
-    text.push_str(&source[done..]);
-    Ok((text, left_over))
+    let bodies = chosen.into_iter().map(|((start, end), variants)| {
+        let variants = variants.into_iter().map(|(number, variant)| format!("{number} => {variant}\n"));
+        let variants: String = variants.collect();
+        (start..end, format!("{{ match crate::lab() {{\n{variants}_ => {}\n}} }}", &source[start..end]))
+    });
+    Ok((functions::replace(source, bodies), left_over))
 }
 
 /// An edit without what it takes out and puts back again, at its beginning and at its end.
