@@ -78,15 +78,7 @@ fn soak(program: &Program, runs: u32) -> Result<Tally> {
 
 fn print(tallies: &[Tally], runs: u32) {
     let width = tallies.iter().map(|tally| tally.name.len()).max().unwrap_or(0);
-    outln!(
-        "{:width$}  {:>5}  {:>8}  {:>8}  {:>8}  {:>8}",
-        "suite",
-        "runs",
-        "failures",
-        "fastest",
-        "median",
-        "slowest"
-    );
+    outln!("{:width$}   runs  failures   fastest    median   slowest", "suite");
     for Tally { name, failures, times } in tallies {
         let mut times = times.clone();
         times.sort_by(f64::total_cmp);

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -21,7 +20,6 @@ use crate::learner::exercise::Part;
 ///
 /// A file cannot be read or written, or cargo cannot be run.
 pub(super) fn exercises(root: &Path, sources: &[Source], wanted: Wanted, report: &mut Report) -> Result<()> {
-    let start = Instant::now();
     errln!("compiling the exercises, and each stage alone");
     let scratch = Scratch::new(root, "exercises", sources)?;
     let stages = sources.iter().map(|source| stages::read(root, source.day));
@@ -54,6 +52,5 @@ pub(super) fn exercises(root: &Path, sources: &[Source], wanted: Wanted, report:
                 .push(format!("one of these exercises does not compile without warnings: {names}\n{said}"));
         }
     }
-    report.done(format!("compiling the exercises, and each stage alone, in {rounds} rounds"), start);
     Ok(())
 }

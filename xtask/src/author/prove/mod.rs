@@ -24,7 +24,7 @@ mod variants;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -75,8 +75,6 @@ struct Report {
     rows: BTreeMap<u8, Row>,
     /// What must be put right, and how.
     wrong: Vec<String>,
-    /// What was done, and the seconds that it took.
-    phases: Vec<(String, Duration)>,
 }
 
 /// Proves these days (all, if there are none), and prints what came of it. `false`: something must be put right.
@@ -134,30 +132,10 @@ impl Source {
 }
 
 impl Report {
-    /// Notes what was done since `start`.
-    fn done(&mut self, what: String, start: Instant) {
-        self.phases.push((what, start.elapsed()));
-    }
-
     fn print(&self, wanted: Wanted) {
         outln!();
-        for (what, time) in &self.phases {
-            outln!("{:>7.1} s  {what}", time.as_secs_f64());
-        }
-        outln!();
-        outln!("{:>3}  {:>15}  {:>15}  {:>4}  {:>12}  {:>8}", "", "own suite", "earlier suites", "", "", "");
-        outln!(
-            "{:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>8}",
-            "day",
-            "tests",
-            "failing",
-            "tests",
-            "failing",
-            "hung",
-            "labs",
-            "caught",
-            "slowest"
-        );
+        outln!("           own suite   earlier suites");
+        outln!("day  tests   failing  tests   failing  hung  labs  caught   slowest");
         for (day, row) in &self.rows {
             outln!(
                 "{day:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>6.1} s",

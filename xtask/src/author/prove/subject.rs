@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::slice;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -40,7 +39,6 @@ pub(super) fn build<'a>(
     wanted: Wanted,
     report: &mut Report,
 ) -> Result<Vec<Subject<'a>>> {
-    let start = Instant::now();
     errln!("building the suites, with all labs at once");
     let scratch = Scratch::new(root, "labs", sources)?;
     let mut parts = Vec::new();
@@ -61,7 +59,6 @@ pub(super) fn build<'a>(
         Ok(programs) => programs,
         Err(_) => build_each(&scratch, &days, report)?,
     };
-    report.done("building the suites, with all labs at once".to_owned(), start);
     let mut subjects = Vec::new();
     for (source, functions, labs, alone) in parts {
         let Some(at) = programs.iter().position(|program| program.krate == source.day.name) else { continue };
@@ -100,7 +97,8 @@ fn build_alone(
     lab: &Lab,
     report: &mut Report,
 ) -> Result<Option<Program>> {
-    let (day, start) = (source.day, Instant::now());
+    let day = source.day;
+    errln!("building day {} with lab {number} alone", day.number);
     let scratch = Scratch::new(root, &format!("day{}-lab{number}", day.number), slice::from_ref(source))?;
     let mut tree = with_own_suite(without_program(&source.after), day);
     if let Some(text) = tree.get_mut(&lab.file) {
@@ -108,7 +106,6 @@ fn build_alone(
     }
     scratch.put(root, day, &tree)?;
     let built = runner::build(&scratch.workspace, &[day], false, |_| {})?;
-    report.done(format!("building day {} with lab {number} alone", day.number), start);
     match built {
         Ok(mut programs) => Ok(programs.pop()),
         Err(why) => {

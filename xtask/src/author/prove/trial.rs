@@ -4,7 +4,6 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -42,7 +41,6 @@ enum With<'a> {
 ///
 /// A table cannot be read or written, or a test program cannot be run.
 pub(super) fn run(root: &Path, subjects: &[Subject<'_>], wanted: Wanted, report: &mut Report) -> Result<()> {
-    let start = Instant::now();
     let mut trials = Vec::new();
     for subject in subjects {
         trials.extend(of_day(root, subject, wanted)?);
@@ -57,7 +55,6 @@ pub(super) fn run(root: &Path, subjects: &[Subject<'_>], wanted: Wanted, report:
         trial.ask_again(&mut ran)?;
         trial.judge(root, &ran, wanted, report)?;
     }
-    report.done(format!("running {} tests", tests.len()), start);
     Ok(())
 }
 
