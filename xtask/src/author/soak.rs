@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow};
 
 use crate::course::runner::{self, NEVER, Program};
 use crate::course::{self, Day};
@@ -34,11 +34,8 @@ struct Tally {
 /// A day does not exist, or the suites do not build.
 pub(crate) fn run(root: &Path, runs: u32, days: &[&'static Day], load: bool) -> Result<bool> {
     let days = course::chosen(root, days)?;
-    if days.is_empty() {
-        bail!("there is no day to run yet");
-    }
     let programs = runner::build(root, &days, true, |line| errln!("{line}"))?;
-    let programs = programs.context("the suites do not build")?;
+    let programs = programs.map_err(|errors| anyhow!("the suites do not build\n{}", errors.join("\n")))?;
     let spinning = if load { LOAD * thread::available_parallelism().map_or(1, usize::from) } else { 0 };
     let done = AtomicBool::new(false);
     let tallies = thread::scope(|scope| {

@@ -4,7 +4,6 @@
 //! other tests; and because a test that hangs can be killed alone. See `suites` for how they are read.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -47,14 +46,8 @@ pub(crate) struct Program {
     pub(crate) env: Option<(&'static str, String)>,
 }
 
-/// Why it does not build.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    /// As rustc shows them, each once.
-    pub(crate) errors: Vec<String>,
-    /// What cargo itself said.
-    pub(crate) cargo: String,
-}
+/// Why it does not build: the errors as rustc shows them, each once; or, if there are none, what cargo said.
+pub(crate) type Errors = Vec<String>;
 
 /// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +67,6 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
 }
 
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.errors.is_empty() {
-            return f.write_str(self.cargo.trim_end());
-        }
-        f.write_str(self.errors.join("\n").trim_end())
-    }
-}
-
-impl std::error::Error for Broken {}
-
 /// Builds the test programs of these days in the workspace at `root`: their suites, and with `unit_tests` those of the
 /// library, too.
 ///
@@ -98,7 +80,7 @@ pub(crate) fn build(
     days: &[&Day],
     unit_tests: bool,
     mut progress: impl FnMut(&str),
-) -> Result<Result<Vec<Program>, Broken>> {
+) -> Result<Result<Vec<Program>, Errors>> {
     let mut command = cargo(root);
     command.args(["test", "--no-run", "--message-format"]);
     command.arg(if Paint::stdout().colours { "json-diagnostic-rendered-ansi" } else { "json" });
@@ -121,7 +103,8 @@ pub(crate) fn build(
     if !status.success() {
         let mut seen = BTreeSet::new();
         let errors = messages.iter().filter_map(error).filter(|error| seen.insert(error.clone()));
-        return Ok(Err(Broken { errors: errors.collect(), cargo: said }));
+        let errors: Errors = errors.collect();
+        return Ok(Err(if errors.is_empty() { vec![said] } else { errors }));
     }
     let mut programs: Vec<Program> = messages.iter().filter_map(program).collect();
     programs.sort_by(|a, b| (&a.krate, &a.target).cmp(&(&b.krate, &b.target)));

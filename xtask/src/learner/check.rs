@@ -19,11 +19,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
-use crate::course::runner::{self, Broken, NEVER, Program, Stop};
+use crate::course::runner::{self, Errors, NEVER, Program, Stop};
 use crate::course::suites::{self, Stage, Suite, Test};
 use crate::course::term::{self, Paint, Status};
 use crate::course::tree::{self, Tree};
-use crate::course::{DAYS, Day, functions, stages};
+use crate::course::{self, Day, functions, stages};
 use crate::learner::done;
 use crate::learner::report::{self, Ran, Report};
 
@@ -99,17 +99,14 @@ pub(crate) fn watch(root: &Path, wanted: Wanted<'_>) -> Result<bool> {
 pub(crate) fn all(root: &Path) -> Result<bool> {
     let paint = Paint::stdout();
     let mut passed = true;
-    let days: Vec<&Day> = DAYS.iter().filter(|day| day.exists(root)).collect();
-    if days.is_empty() {
-        bail!("there is no day to check yet");
-    }
-    for day in days {
+    for day in course::chosen(root, &[])? {
         let name = format!("{:17}", day.name);
         let built = match build(root, day)? {
             Ok(built) => built,
-            Err(broken) => {
+            Err(errors) => {
                 passed = false;
-                outln!("{name} {}", paint.red(&format!("does not compile: {}", errors(&broken))));
+                let count = term::plural(errors.len(), "error");
+                outln!("{name} {}", paint.red(&format!("does not compile: {count}")));
                 continue;
             }
         };
@@ -132,8 +129,8 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
     let Wanted { day, only, hint } = wanted;
     let built = match build(root, day)? {
         Ok(built) => built,
-        Err(broken) => {
-            outln!("{}", show_broken(day, &broken, paint));
+        Err(errors) => {
+            print_errors(day, &errors, paint);
             return Ok(false);
         }
     };
@@ -206,12 +203,12 @@ struct Built<'a> {
 }
 
 /// Builds the suites of a day.
-fn build<'a>(root: &Path, day: &'a Day) -> Result<Result<Built<'a>, Broken>> {
+fn build<'a>(root: &Path, day: &'a Day) -> Result<Result<Built<'a>, Errors>> {
     let status = Status::new();
     status.show(&format!("building {}", day.name));
     let mut programs = match runner::build(root, &[day], false, |line| status.show(line))? {
         Ok(programs) => programs,
-        Err(broken) => return Ok(Err(broken)),
+        Err(errors) => return Ok(Err(errors)),
     };
     let program = programs.pop().with_context(|| format!("cargo has built no suites of {}", day.name))?;
     Ok(Ok(Built { day, tree: tree::read(root, day)?, program }))
@@ -256,30 +253,17 @@ fn restrict(suite: &mut Suite, only: &str) -> Result<()> {
     Ok(())
 }
 
-/// `1 error`, `3 errors`.
-fn errors(broken: &Broken) -> String {
-    match broken.errors.len() {
-        0 => "cargo says why".to_owned(),
-        count => term::plural(count, "error"),
+/// Shows the first errors, as the compiler does.
+fn print_errors(day: &Day, errors: &[String], paint: Paint) {
+    let count = term::plural(errors.len(), "error");
+    outln!("{}", paint.red(&format!("{} does not compile: {count}.", day.name)));
+    for error in errors.iter().take(MAX_ERRORS) {
+        outln!("\n{}", error.trim_end());
     }
-}
-
-/// The first errors, as the compiler shows them.
-fn show_broken(day: &Day, broken: &Broken, paint: Paint) -> String {
-    let head = format!("{} does not compile: {}.", day.name, errors(broken));
-    let mut text = format!("{}\n\n", paint.red(&head));
-    if broken.errors.is_empty() {
-        return text + broken.cargo.trim_end();
+    if errors.len() > MAX_ERRORS {
+        let more = errors.len() - MAX_ERRORS;
+        outln!("\n… and {more} more. All of them: cargo test -p {} --no-run", day.name);
     }
-    for error in broken.errors.iter().take(MAX_ERRORS) {
-        text += error.trim_end();
-        text += "\n\n";
-    }
-    let more = broken.errors.len().saturating_sub(MAX_ERRORS);
-    if more > 0 {
-        text += &format!("… and {more} more. All of them: cargo test -p {} --no-run", day.name);
-    }
-    text.trim_end().to_owned()
 }
 
 /// When each file of a day was saved, and how long it is.

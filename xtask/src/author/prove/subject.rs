@@ -83,7 +83,10 @@ fn build_each(scratch: &Scratch, days: &[&Day], report: &mut Report) -> Result<V
     for day in days {
         match runner::build(&scratch.workspace, &[*day], false, |_| {})? {
             Ok(built) => programs.extend(built),
-            Err(why) => report.wrong.push(format!("{}: it does not compile with its labs:\n{why}", day.name)),
+            Err(errors) => {
+                let why = errors.join("\n");
+                report.wrong.push(format!("{}: it does not compile with its labs:\n{why}", day.name));
+            }
         }
     }
     Ok(programs)
@@ -108,7 +111,8 @@ fn build_alone(
     let built = runner::build(&scratch.workspace, &[day], false, |_| {})?;
     match built {
         Ok(mut programs) => Ok(programs.pop()),
-        Err(why) => {
+        Err(errors) => {
+            let why = errors.join("\n");
             report.wrong.push(format!("day {}, lab {number}: it does not compile:\n{why}", day.number));
             Ok(None)
         }
