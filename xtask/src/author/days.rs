@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::author::{checks, layers};
 use crate::course::term;
@@ -61,13 +61,15 @@ impl Fate {
 ///
 /// The one day asked for does not exist, or a file cannot be read.
 pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
-    let mut notes = Vec::new();
+    if let Some(day) = only {
+        day.must_exist(root).with_context(|| format!("day {} cannot be shown", day.number))?;
+    }
     let mut failures = Vec::new();
-    outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "", "files", "", "src/", "everything");
-    outln!("{:17} {:>5} {:>8} {:>5}   {:>14}   {:>14}", "", "new", "changed", "same", "but main.rs", "");
+    outln!("                           files                   src/       everything");
+    outln!("                    new  changed  same      but main.rs");
     for day in DAYS.iter().filter(|day| only.is_none_or(|only| only.number == day.number)) {
         if !day.exists(root) {
-            notes.push(format!("{} is skipped: it does not exist yet", day.name));
+            outln!("note: {} is skipped: it does not exist yet", day.name);
             continue;
         }
         let after = tree::read(root, day)?;
@@ -76,30 +78,18 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
         wrong.extend(layers::check(&after));
         wrong.extend(checks::suite(root, day, &after));
         wrong.extend(checks::excerpts(root, day, &after));
-        match day.before() {
-            Some(before) if !before.exists(root) => {
-                notes.push(format!("{} is not compared: {} does not exist yet", day.name, before.name));
-            }
-            before => {
-                let files = compare(root, before, day, &after)?;
-                print(day, &files);
-                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &files)));
-                wrong.extend(checks::readme(root, day, &files));
-                failures.extend(checks::promise(root, day, &after, &files));
-            }
-        }
+        let before = day.before();
+        let files = compare(root, before, day, &after)?;
+        print(day, &files);
+        wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &files)));
+        wrong.extend(checks::readme(root, day, &files));
+        failures.extend(checks::promise(root, day, &after, &files));
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
     }
     if only.is_none() {
         failures.extend(checks::all_hours(root)?);
     }
-    if let (Some(only), [note]) = (only, &notes[..]) {
-        bail!("day {} cannot be shown: {note}", only.number);
-    }
     outln!();
-    for note in notes {
-        outln!("note: {note}");
-    }
     for failure in &failures {
         outln!("FAIL {failure}");
     }
