@@ -46,20 +46,15 @@ pub(crate) fn dependencies(root: &Path, day: &Day, tree: &Tree) -> Result<Vec<St
     for place in places {
         for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
             for (name, wanted) in place.get(kind).and_then(Value::as_table).into_iter().flatten() {
-                let inherited = shared.and_then(|shared| shared.get(name)).filter(|_| is_inherited(wanted));
-                let is_path =
-                    [Some(wanted), inherited].into_iter().flatten().any(|spec| spec.get("path").is_some());
-                if is_path || DAYS.iter().any(|other| other.name == name) {
+                let shared = shared.and_then(|shared| shared.get(name)).unwrap_or(wanted);
+                let has_path = [wanted, shared].iter().any(|spec| spec.get("path").is_some());
+                if has_path || DAYS.iter().any(|other| other.name == name) {
                     failures.push(format!("Cargo.toml: {kind}: {name} is another crate of this workspace"));
                 }
             }
         }
     }
     Ok(failures)
-}
-
-fn is_inherited(wanted: &Value) -> bool {
-    wanted.get("workspace").and_then(Value::as_bool) == Some(true)
 }
 
 /// The diff is the lesson: no test differs, and nothing goes away. Which files of `src/` differ, the README says.

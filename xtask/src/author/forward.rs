@@ -65,8 +65,7 @@ pub(crate) fn run(root: &Path, day: &Day, rev: &str, all: bool) -> Result<bool> 
     git::require(root)?;
     refuse_an_exercise(root)?;
     let tree = format!("{rev}^{{tree}}");
-    let known = git::output(root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &tree])?;
-    if !known.status.success() {
+    if !git::succeeds(root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &tree])? {
         bail!("no such revision: {rev}");
     }
     let changes = changes(root, day, rev, all)?;
@@ -130,12 +129,9 @@ fn changes(root: &Path, day: &Day, rev: &str, all: bool) -> Result<Vec<Change>> 
         if OWN.contains(&path) && !all {
             continue;
         }
-        let base = if known.contains(full) {
-            // `./` makes the path relative to the workspace, which may lie below the repository's root.
-            Some(git::text(root, &["show", &format!("{rev}:./{full}")])?)
-        } else {
-            None
-        };
+        // `./` makes the path relative to the workspace, which may lie below the repository's root.
+        let show = || git::text(root, &["show", &format!("{rev}:./{full}")]);
+        let base = known.contains(full).then(show).transpose()?;
         let theirs = read(&root.join(full))?;
         if base != theirs {
             changes.push(Change { path: path.to_owned(), base, theirs });
