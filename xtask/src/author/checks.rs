@@ -11,7 +11,7 @@ use crate::course::chapter::Chapter;
 use crate::course::readme::{self, HEADING};
 use crate::course::suites::{self, Suite};
 use crate::course::tree::Tree;
-use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, stages};
+use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, is_source, stages};
 
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
@@ -256,7 +256,7 @@ fn words(text: &str) -> String {
 /// later, is not to be looked for.
 fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
     let last = |name: &str| name.rsplit("::").next().unwrap_or(name).to_owned();
-    let sources = tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"));
+    let sources = tree.iter().filter(|(path, _)| is_source(path));
     let functions = sources.flat_map(|(_, source)| functions::find(source).unwrap_or_default());
     let all: BTreeSet<String> = functions.map(|function| last(&function.name)).collect();
     let (mut asked, mut failures) = (BTreeSet::new(), Vec::new());

@@ -75,7 +75,7 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
         let after = tree::read(root, day)?;
         let mut wrong = checks::dependencies(root, day, &after)?;
         wrong.extend(checks::length(&after));
-        wrong.extend(layers::check(&after));
+        wrong.extend(layers::check(&after).context(day.name)?);
         wrong.extend(checks::suite(root, day, &after));
         wrong.extend(checks::excerpts(root, day, &after));
         let before = day.before();

@@ -132,7 +132,7 @@ fn changes(root: &Path, day: &Day, rev: &str, all: bool) -> Result<Vec<Change>> 
         // `./` makes the path relative to the workspace, which may lie below the repository's root.
         let show = || git::text(root, &["show", &format!("{rev}:./{full}")]);
         let base = known.contains(full).then(show).transpose()?;
-        let theirs = read(&root.join(full))?;
+        let theirs = tree::read_file(&root.join(full))?;
         if base != theirs {
             changes.push(Change { path: path.to_owned(), base, theirs });
         }
@@ -146,7 +146,7 @@ fn changes(root: &Path, day: &Day, rev: &str, all: bool) -> Result<Vec<Change>> 
 /// middle of being written, and not laid out yet.
 fn forward(root: &Path, day: &Day, later: &Day, change: &Change, rev: &str) -> Result<Outcome> {
     let target = later.dir(root).join(&change.path);
-    let ours = read(&target)?;
+    let ours = tree::read_file(&target)?;
     let labels = [later.name, &format!("{} at {rev}", day.name), &format!("{} now", day.name)];
     let laid_out = |text: &String| carry(root, &change.path, text, day, later);
     let bare = |text: &String| translate(text, day, later);
@@ -240,13 +240,5 @@ fn merge_texts(ours: &str, base: &str, theirs: &str, labels: [&str; 3]) -> Resul
     match merge_file(&[])? {
         (merged, true) => Ok((merged, true)),
         (_, false) => Ok((merge_file(&["--diff3"])?.0, false)),
-    }
-}
-
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }

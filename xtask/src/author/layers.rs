@@ -13,11 +13,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use crate::course::is_program;
 use crate::course::tree::Tree;
+use crate::course::{is_program, is_source};
 
 /// The layers from the lowest to the highest, each with its modules at the root of the crate.
 const LAYERS: [&[&str]; 6] = [
@@ -36,26 +36,21 @@ type Module = Vec<String>;
 type Imports<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 /// One line for each import that breaks the rule, and for each circle.
-pub(crate) fn check(tree: &Tree) -> Vec<String> {
-    let sources = tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"));
-    let sources: BTreeMap<&str, &str> = sources
-        .map(|(path, text)| (path.as_str(), text.as_str()))
-        .filter(|(path, _)| *path != "src/lib.rs" && !is_program(path))
-        .collect();
-    let modules: BTreeMap<Module, &str> = sources.keys().map(|path| (module(path), *path)).collect();
+///
+/// # Errors
+///
+/// A file is not Rust.
+pub(crate) fn check(tree: &Tree) -> Result<Vec<String>> {
+    let is_library = |path: &str| is_source(path) && path != "src/lib.rs" && !is_program(path);
+    let sources = tree.iter().filter(|(path, _)| is_library(path));
+    let modules: BTreeMap<Module, &str> =
+        sources.clone().map(|(path, _)| (module(path), path.as_str())).collect();
     let mut imports = Imports::new();
     let mut failures = Vec::new();
-    for (path, text) in &sources {
-        let paths = match paths(text, &module(path)) {
-            Ok(paths) => paths,
-            Err(error) => {
-                failures.push(format!("{path}: {error}"));
-                continue;
-            }
-        };
-        for target in paths {
+    for (path, text) in sources {
+        for target in paths(text, &module(path)).with_context(|| path.clone())? {
             match file(&modules, &target) {
-                Some(file) if file == *path => {}
+                Some(file) if file == path => {}
                 Some(file) => {
                     imports.entry(path).or_default().insert(file);
                 }
@@ -74,7 +69,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<String> {
         let names: Vec<&str> = circle.iter().chain(circle.first()).copied().collect();
         format!("{}: an import cycle: {}", circle[0], names.join(" → "))
     }));
-    failures
+    Ok(failures)
 }
 
 /// The module that a file is: `src/wire/frame.rs` is `wire::frame`, and `src/server/mod.rs` is `server`.
@@ -238,6 +233,7 @@ mod tests {
     /// What is wrong with these files of `src/`.
     fn failures(files: &[(&str, &str)]) -> Vec<String> {
         check(&files.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned())).collect())
+            .unwrap()
     }
 
     #[track_caller]

@@ -76,10 +76,9 @@ impl Finding {
         let hung = outcome.verdict == Verdict::Hung || outcome.output.contains(TOO_LATE);
         let panics = panics(&outcome.output);
         if let Some(todo) = panics.iter().find(|panic| panic.message.starts_with(TODO)) {
-            let words = todo.message.trim_start_matches(TODO).trim_start_matches(':').trim();
-            let reason = if words.is_empty() { TODO.to_owned() } else { format!("{TODO}: {words}") };
             let step = if hung { Step::Hung } else { Step::NotReached };
-            return Finding { step, reason: vec![reason], place: Some(todo.place.clone()), then: Vec::new() };
+            let reason = vec![todo.message.lines().next().unwrap_or(TODO).to_owned()];
+            return Finding { reason, place: Some(todo.place.clone()), ..Finding::bare(step) };
         }
         let step = if hung { Step::Hung } else { Step::Failed };
         let seconds = outcome.time.as_secs();

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use syn::spanned::Spanned;
 use syn::{Attribute, Block, ImplItem, Item, ReturnType, Signature, TraitItem, TraitItemFn, Type};
 
+use crate::course::is_source;
 use crate::course::tree::Tree;
 
 /// An implementation of one of these is given. The first two are called while a panic is being reported, and a
@@ -67,7 +68,7 @@ pub(crate) fn count_code<'a>(lines: impl Iterator<Item = &'a str>) -> usize {
 /// A file is not Rust.
 pub(crate) fn unwritten(tree: &Tree) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for (path, source) in tree.iter().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs")) {
+    for (path, source) in tree.iter().filter(|(path, _)| is_source(path)) {
         let is_code = |line: &&str| !line.trim_start().starts_with("//");
         let found = find(source).with_context(|| path.clone())?.into_iter();
         let todos = found

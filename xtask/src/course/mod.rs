@@ -54,6 +54,11 @@ pub(crate) fn is_program(path: &str) -> bool {
     is_demo(path) || path == "src/cli.rs" || path.starts_with("src/cli/")
 }
 
+/// Whether a file is a part of the day's sources.
+pub(crate) fn is_source(path: &str) -> bool {
+    path.starts_with("src/") && path.ends_with(".rs")
+}
+
 /// The longest that a file in `src/` may be, in lines.
 pub(crate) const MAX_LINES: usize = 300;
 

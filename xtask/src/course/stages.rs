@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::course::Day;
+use crate::course::{Day, tree};
 
 const PATH: &str = "xtask/stages.toml";
 
@@ -149,11 +149,7 @@ pub(crate) fn differ(table: &[Stage], right: &[Stage]) -> Option<String> {
 }
 
 fn table(root: &Path) -> Result<Table> {
-    let text = match fs::read_to_string(root.join(PATH)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Table::default()),
-        Err(error) => return Err(error).context(PATH),
-    };
+    let text = tree::read_file(&root.join(PATH))?.unwrap_or_default();
     toml::from_str(&text).context(PATH)
 }
 

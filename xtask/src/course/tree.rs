@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,6 +41,15 @@ fn add(tree: &mut Tree, dir: &Path, path: &str) -> Result<()> {
         tree.insert(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(())
+}
+
+/// The text of a file; `None` if it is not there.
+pub(crate) fn read_file(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// What editors and proptest leave behind is not part of the course.

@@ -76,14 +76,12 @@ impl Lab {
     /// As [`apply`](Lab::apply).
     pub(crate) fn edit(&self, text: &str) -> Result<(Range<usize>, &str)> {
         let places: Vec<usize> = text.match_indices(&self.find).map(|(at, _)| at).collect();
+        let find = self.find.trim_end_matches('\n');
         match places[..] {
             [_] if self.find == self.replace => bail!("the lab changes nothing"),
             [at] => Ok((at..at + self.find.len(), &self.replace)),
-            [] => bail!("this text is not in {}:\n{}", self.file, self.find.trim_end_matches('\n')),
-            _ => {
-                let (count, find) = (places.len(), self.find.trim_end_matches('\n'));
-                bail!("this text is {count} times in {}:\n{find}", self.file)
-            }
+            [] => bail!("this text is not in {}:\n{find}", self.file),
+            _ => bail!("this text is {} times in {}:\n{find}", places.len(), self.file),
         }
     }
 }

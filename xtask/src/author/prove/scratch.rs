@@ -23,8 +23,8 @@ use super::Source;
 use crate::course::tree::{self, Tree};
 use crate::course::{DAYS, Day};
 
-/// Files of the workspace that every crate is built with, as far as they are there.
-const SHARED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "xtask/Cargo.toml"];
+/// Files of the workspace that a copy has as they are, as far as they are there.
+const SHARED: [&str; 2] = ["Cargo.lock", "xtask/Cargo.toml"];
 
 /// How a copy is built: each time as a whole. What differs from the course's own profile is said of each day, so that
 /// the dependencies are those of the course.
@@ -49,14 +49,11 @@ impl Scratch {
         let target = course.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
         let workspace = target.join("prove").join(name);
         let scratch = Scratch { root: workspace.join(name), workspace };
+        let manifest = fs::read_to_string(course.join("Cargo.toml")).context("Cargo.toml")?;
+        write(&scratch.workspace.join("Cargo.toml"), &members(&manifest, name))?;
         for path in SHARED {
-            match fs::read_to_string(course.join(path)) {
-                Ok(text) if path == "Cargo.toml" => {
-                    write(&scratch.workspace.join(path), &members(&text, name))?;
-                }
-                Ok(text) => write(&scratch.workspace.join(path), &text)?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| path.to_owned()),
+            if let Some(text) = tree::read_file(&course.join(path))? {
+                write(&scratch.workspace.join(path), &text)?;
             }
         }
         // Without debug information, which saves a third of the time.

@@ -18,7 +18,7 @@ use crate::course::functions::{self, How};
 use crate::course::runner::Outcome;
 use crate::course::stages::{Given, Stage};
 use crate::course::tree::Tree;
-use crate::course::{Day, suites};
+use crate::course::{Day, is_source, suites};
 use crate::learner::strip;
 
 /// The variable that makes the functions tell.
@@ -59,8 +59,7 @@ pub(super) struct Walls {
 ///
 /// A file is not Rust.
 pub(super) fn add_marks(day: &Day, tree: &mut Tree, functions: &[String]) -> Result<()> {
-    for (path, text) in tree.iter_mut().filter(|(path, _)| path.starts_with("src/") && path.ends_with(".rs"))
-    {
+    for (path, text) in tree.iter_mut().filter(|(path, _)| is_source(path)) {
         let mut marks = Vec::new();
         for function in functions::find(text)? {
             let name = format!("{path}: {}", function.name);
@@ -98,16 +97,15 @@ pub(super) fn walls(
 ) -> Result<Walls> {
     let suite = suites::read(tree, &day.ident())?;
     let is_given = |name: &&String| given.iter().any(|given| given.functions.contains(name));
-    if let Some(name) = given.iter().flat_map(|given| &given.functions).find(|name| !functions.contains(name))
-    {
-        bail!("{}: {name} is given anyway, or not there: take it out of xtask/stages.toml", day.name);
-    }
-    if let Some(name) = given
-        .iter()
-        .filter_map(|given| given.stage.as_ref())
-        .find(|name| suite.stages.iter().all(|stage| stage.name() != name.as_str()))
-    {
-        bail!("{}: xtask/stages.toml gives functions until stage {name}, which is not there", day.name);
+    for Given { stage, functions: names, .. } in given {
+        if let Some(name) = names.iter().find(|name| !functions.contains(name)) {
+            bail!("{}: {name} is given anyway, or not there: take it out of xtask/stages.toml", day.name);
+        }
+        if let Some(name) = stage
+            && suite.stages.iter().all(|stage| stage.name() != name)
+        {
+            bail!("{}: xtask/stages.toml gives functions until stage {name}, which is not there", day.name);
+        }
     }
     let mut left: Vec<String> = functions.iter().filter(|name| !is_given(name)).cloned().collect();
     let count = left.len();
