@@ -53,14 +53,19 @@ struct Source {
     before: Option<Tree>,
 }
 
+/// Tests that were run on the exercise of a day.
+#[derive(Default)]
+struct Count {
+    tests: usize,
+    failing: usize,
+}
+
 /// What is known of one day.
 #[derive(Default)]
 struct Row {
-    tests: usize,
-    failing: usize,
-    /// Tests of the days before, where the day changes what they test.
-    earlier: usize,
-    earlier_failing: usize,
+    own: Count,
+    /// Of the days before, where the day changes what they test.
+    earlier: Count,
     hung: usize,
     /// The test that took longest.
     slowest: Duration,
@@ -136,17 +141,14 @@ impl Report {
         outln!();
         outln!("           own suite   earlier suites");
         outln!("day  tests   failing  tests   failing  hung  labs  caught   slowest");
-        for (day, row) in &self.rows {
+        for (day, Row { own, earlier, hung, slowest, labs, caught, .. }) in &self.rows {
+            let slowest = slowest.as_secs_f64();
             outln!(
-                "{day:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {:>4}  {:>4}  {:>6}  {:>6.1} s",
-                row.tests,
-                row.failing,
-                row.earlier,
-                row.earlier_failing,
-                row.hung,
-                row.labs,
-                row.caught,
-                row.slowest.as_secs_f64()
+                "{day:>3}  {:>5}  {:>8}  {:>5}  {:>8}  {hung:>4}  {labs:>4}  {caught:>6}  {slowest:>6.1} s",
+                own.tests,
+                own.failing,
+                earlier.tests,
+                earlier.failing,
             );
         }
         outln!();

@@ -53,7 +53,12 @@ pub(super) fn run(root: &Path, subjects: &[Subject<'_>], wanted: Wanted, report:
     for trial in &trials {
         let mut ran: Vec<_> = trial.tests.iter().zip(outcomes.by_ref()).collect();
         trial.ask_again(&mut ran)?;
-        trial.judge(root, &ran, wanted, report)?;
+        match &trial.with {
+            With::Solution => trial.solution(root, &ran, wanted, report)?,
+            With::Exercise => trial.exercise(&ran, report),
+            With::Stage(stage) => trial.stage(stage, &ran, report),
+            With::Lab(number, lab) => trial.lab(*number, lab, &ran, wanted, report),
+        }
     }
     Ok(())
 }
@@ -124,31 +129,6 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Tells the report what came of it.
-    fn judge(
-        &self,
-        root: &Path,
-        ran: &[(&String, Outcome)],
-        wanted: Wanted,
-        report: &mut Report,
-    ) -> Result<()> {
-        match &self.with {
-            With::Solution => return self.solution(root, ran, wanted, report),
-            With::Exercise => self.exercise(ran, report),
-            With::Stage(stage) => self.stage(stage, ran, report),
-            With::Lab(number, lab) => {
-                let name = format!("day {}, lab {number} ({})", self.day().number, lab.title);
-                self.lab(&name, lab, ran, report);
-                if wanted.full {
-                    let failing =
-                        ran.iter().filter(|(_, outcome)| self.step(outcome) != Step::Passed).count();
-                    outln!("{name}: {failing} of {} tests fail", ran.len());
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// All tests pass; and they tell what each step needs, which the table of the stages has, or is given.
     fn solution(
         &self,
@@ -180,9 +160,9 @@ impl Trial<'_> {
         let row = report.rows.entry(day.number).or_default();
         for (test, outcome) in ran {
             let (own, step) = (is_own(day, test), self.step(outcome));
-            *(if own { &mut row.tests } else { &mut row.earlier }) += 1;
-            *(if own { &mut row.failing } else { &mut row.earlier_failing }) +=
-                usize::from(step != Step::Passed);
+            let count = if own { &mut row.own } else { &mut row.earlier };
+            count.tests += 1;
+            count.failing += usize::from(step != Step::Passed);
             row.hung += usize::from(step == Step::Hung);
             row.slowest = row.slowest.max(outcome.time);
             let wrong = unlike_an_exercise(day, own, outcome);
@@ -207,7 +187,12 @@ impl Trial<'_> {
     }
 
     /// The test that is named fails, by itself.
-    fn lab(&self, lab_name: &str, lab: &Lab, ran: &[(&String, Outcome)], report: &mut Report) {
+    fn lab(&self, number: usize, lab: &Lab, ran: &[(&String, Outcome)], wanted: Wanted, report: &mut Report) {
+        let lab_name = format!("day {}, lab {number} ({})", self.day().number, lab.title);
+        if wanted.full {
+            let failing = ran.iter().filter(|(_, outcome)| self.step(outcome) != Step::Passed).count();
+            outln!("{lab_name}: {failing} of {} tests fail", ran.len());
+        }
         let row = report.rows.entry(self.day().number).or_default();
         if ran.iter().all(|(test, _)| name(test) != lab.test) {
             report.wrong.push(format!("{lab_name}: {} has no test {}", self.day().ident(), lab.test));
