@@ -11,10 +11,16 @@ use crate::course::chapter::Chapter;
 use crate::course::readme::{self, HEADING};
 use crate::course::suites::{self, Suite};
 use crate::course::tree::Tree;
-use crate::course::{DAYS, Day, EVERY_DAY, MAX_LINES, functions, is_source, stages};
+use crate::course::{DAYS, Day, functions, is_source, stages};
 
 /// The files of the suites that a later day may add lines to.
 const MODS: [&str; 2] = ["tests/suites/main.rs", "tests/suites/support/mod.rs"];
+
+/// Files in `src/` that are every day's own: the module map and the demo.
+const EVERY_DAY: [&str; 2] = ["src/lib.rs", "src/main.rs"];
+
+/// The longest that a file in `src/` may be, in lines.
+const MAX_LINES: usize = 300;
 
 /// The longest that the core of a day may take, in minutes.
 const MAX_CORE: usize = 240;
@@ -80,7 +86,7 @@ pub(crate) fn lesson(before: &Day, files: &[File]) -> Vec<String> {
 
 /// The README's table says what the real diff says: a file that the day does not teach is the same as the day before.
 pub(crate) fn readme(root: &Path, day: &Day, files: &[File]) -> Vec<String> {
-    let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+    let text = day.readme(root);
     let Some(rows) = readme::files_of_today(&text) else {
         return vec![format!("README.md: no table under \"{HEADING}\"")];
     };
@@ -141,7 +147,7 @@ pub(crate) fn suite(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
     let mut failures = told(&suite, &chapter);
     match stages::read(root, day) {
         Ok(asks) if !asks.is_empty() => {
-            let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+            let text = day.readme(root);
             failures.extend(stage_table(&text, &suite, &asks));
             failures.extend(hours(&text, &asks));
             failures.extend(named(tree, &suite, &asks));
@@ -275,7 +281,7 @@ fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
 /// What a chapter shows of the sources is theirs: below `// src/…, Item` the lines stand in that item of that file, in
 /// that order. A line `// …` stands for lines that are left out.
 pub(crate) fn excerpts(root: &Path, day: &Day, tree: &Tree) -> Vec<String> {
-    let text = std::fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default();
+    let text = day.readme(root);
     let mut failures = Vec::new();
     for block in text.split("\n```rust,ignore\n").skip(1) {
         let mut lines = block.lines().take_while(|line| *line != "```").map(str::trim);

@@ -3,7 +3,6 @@
 //! The chapter shows a demo in the section that names its command, in blocks of `text`. Of their lines only the shape
 //! counts: numbers, the names `a` to `d` and blanks differ from run to run.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const RUNS: usize = 3;
 ///
 /// # Errors
 ///
-/// A day does not exist, a demo does not build or cannot be run, or there is no chapter.
+/// A day does not exist, or a demo does not build or cannot be run.
 pub(crate) fn run(root: &Path, days: &[&'static Day]) -> Result<bool> {
     let days = course::chosen(root, days)?;
     let mut build = runner::cargo(root);
@@ -32,8 +31,7 @@ pub(crate) fn run(root: &Path, days: &[&'static Day]) -> Result<bool> {
     }
     let mut failures = Vec::new();
     for day in days {
-        let readme = day.dir(root).join("README.md");
-        let chapter = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+        let chapter = day.readme(root);
         let shown = shown(&chapter, day.name);
         if shown.is_empty() {
             failures.push(format!("{}/README.md: it shows nothing of the demo", day.name));

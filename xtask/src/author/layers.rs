@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, anyhow};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+use crate::course::is_library;
 use crate::course::tree::Tree;
-use crate::course::{is_program, is_source};
 
 /// The layers from the lowest to the highest, each with its modules at the root of the crate.
 const LAYERS: [&[&str]; 6] = [
@@ -41,7 +41,6 @@ type Imports<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 ///
 /// A file is not Rust.
 pub(crate) fn check(tree: &Tree) -> Result<Vec<String>> {
-    let is_library = |path: &str| is_source(path) && path != "src/lib.rs" && !is_program(path);
     let sources = tree.iter().filter(|(path, _)| is_library(path));
     let modules: BTreeMap<Module, &str> =
         sources.clone().map(|(path, _)| (module(path), path.as_str())).collect();

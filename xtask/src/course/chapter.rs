@@ -8,7 +8,6 @@
 //! Where the chapter names a test, as the section "What goes wrong without it" does, that is a second place to
 //! read about it.
 
-use std::fs;
 use std::path::Path;
 
 use crate::course::Day;
@@ -34,7 +33,7 @@ pub(crate) struct Spot {
 impl Chapter {
     /// The chapter of that day. If there is none, nothing is found in it.
     pub(crate) fn read(root: &Path, day: &Day) -> Chapter {
-        Chapter::parse(&fs::read_to_string(day.dir(root).join("README.md")).unwrap_or_default())
+        Chapter::parse(&day.readme(root))
     }
 
     pub(crate) fn parse(text: &str) -> Chapter {

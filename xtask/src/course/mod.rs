@@ -41,9 +41,6 @@ pub(crate) const DAYS: [Day; 7] = [
     Day { number: 7, name: "day7-registry" },
 ];
 
-/// Files in `src/` that are every day's own: the module map and the demo.
-pub(crate) const EVERY_DAY: [&str; 2] = ["src/lib.rs", "src/main.rs"];
-
 /// Whether a file is a part of the day's demo: `src/main.rs`, and what was taken out of it.
 pub(crate) fn is_demo(path: &str) -> bool {
     matches!(path, "src/main.rs" | "src/story.rs") || path.starts_with("src/story/")
@@ -59,8 +56,10 @@ pub(crate) fn is_source(path: &str) -> bool {
     path.starts_with("src/") && path.ends_with(".rs")
 }
 
-/// The longest that a file in `src/` may be, in lines.
-pub(crate) const MAX_LINES: usize = 300;
+/// Whether a file is one of the library's own modules.
+pub(crate) fn is_library(path: &str) -> bool {
+    is_source(path) && path != "src/lib.rs" && !is_program(path)
+}
 
 impl Day {
     /// The crate's name as Rust code spells it.
@@ -71,6 +70,11 @@ impl Day {
     /// The crate's directory.
     pub(crate) fn dir(&self, root: &Path) -> PathBuf {
         root.join(self.name)
+    }
+
+    /// The day's README; empty, if there is none.
+    pub(crate) fn readme(&self, root: &Path) -> String {
+        std::fs::read_to_string(self.dir(root).join("README.md")).unwrap_or_default()
     }
 
     /// Whether the day has been started. A day without a manifest is not a crate yet.

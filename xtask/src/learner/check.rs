@@ -116,7 +116,7 @@ pub(crate) fn all(root: &Path) -> Result<bool> {
             None => outln!("{name} {}", paint.green(&score)),
             Some((test, finding)) => {
                 passed = false;
-                outln!("{name} {}  the {}:", paint.bold(&score), report::first(finding.step));
+                outln!("{name} {}  the {}:", paint.bold(&score), report::name_of_first(finding.step));
                 outln!("{:17}            {}", "", test.name);
             }
         }

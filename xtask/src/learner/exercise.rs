@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::course::stages::{self, Stage};
 use crate::course::tree::{self, Tree};
-use crate::course::{Day, git, is_source, term};
+use crate::course::{Day, git, term};
 use crate::learner::strip::{self, Function, is_given};
 use crate::learner::{imports, solution};
 
@@ -53,7 +53,7 @@ pub(crate) fn make(
     let wanted = |function: &Function| function.lines > SHORT && wanted(function);
     for (path, text) in after {
         let old = before.and_then(|tree| tree.get(path));
-        if !is_source(path) || is_given(path) || old == Some(text) {
+        if is_given(path) || old == Some(text) {
             continue;
         }
         let (blanked, functions) = strip::strip(day.number, path, old.map(String::as_str), text, wanted)?;

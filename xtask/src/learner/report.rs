@@ -53,7 +53,7 @@ pub(crate) struct Report<'a> {
 }
 
 /// What the first step is called that is not passed.
-pub(crate) fn first(step: Step) -> &'static str {
+pub(crate) fn name_of_first(step: Step) -> &'static str {
     match step {
         Step::Passed | Step::NotReached | Step::NotRun => "next step",
         Step::Failed => "first step that fails",
@@ -198,7 +198,7 @@ impl Report<'_> {
 
     /// The first step that is not passed: what it wants, what came, and where to look.
     fn detail(&self, test: &Test, finding: &Finding, hint: bool) -> Vec<String> {
-        let head = format!("The {}: {}", first(finding.step), self.paint.bold(&test.name));
+        let head = format!("The {}: {}", name_of_first(finding.step), self.paint.bold(&test.name));
         let mut lines = vec![head, String::new()];
         let mut fact = |name: &str, shown: Vec<String>| {
             for (index, shown) in shown.iter().enumerate() {

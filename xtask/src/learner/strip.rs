@@ -16,13 +16,13 @@ use similar::{Algorithm, DiffTag, capture_diff_slices};
 use syn::spanned::Spanned;
 
 use crate::course::functions::{Found, How, count_code, find, replace};
-use crate::course::is_program;
+use crate::course::is_library;
 use crate::course::tree::Tree;
 
-/// Whether an exercise leaves this file as it is: the program, and `error.rs`, which is the vocabulary. A panic in the
-/// text of an error would hide the panic that matters.
+/// Whether an exercise leaves this file as it is: what is not the library, and `error.rs`, which is the vocabulary. A
+/// panic in the text of an error would hide the panic that matters.
 pub(crate) fn is_given(path: &str) -> bool {
-    is_program(path) || matches!(path, "src/lib.rs" | "src/error.rs")
+    !is_library(path) || path == "src/error.rs"
 }
 
 /// One function that is new or changed since the day before, and is to be written.

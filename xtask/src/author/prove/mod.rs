@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::course::tree::{self, Tree};
-use crate::course::{self, Day, is_program, term};
+use crate::course::{self, Day, is_library, term};
 use crate::learner::exercise::{self, Exercise, Part};
 
 use steps::Walls;
@@ -125,8 +125,7 @@ impl Source {
     /// Whether the library of the day before has changed. If it only has new files beside it, no test of the days before
     /// comes to a function of the day.
     fn changes_library(&self) -> bool {
-        let library = self.before.iter().flatten().filter(|(path, _)| path.starts_with("src/"));
-        let mut library = library.filter(|(path, _)| *path != "src/lib.rs" && !is_program(path));
+        let mut library = self.before.iter().flatten().filter(|(path, _)| is_library(path));
         library.any(|(path, text)| self.after.get(path) != Some(text))
     }
 

@@ -81,8 +81,7 @@ impl Scratch {
             write(&dir.join(path), text)?;
         }
         // Its text is a part of the crate's documentation, so the crate is not built without it.
-        let chapter = fs::read_to_string(day.dir(course).join("README.md")).unwrap_or_default();
-        write(&dir.join("README.md"), &chapter)?;
+        write(&dir.join("README.md"), &day.readme(course))?;
         for path in tree::read(&self.root, day)?.keys().filter(|path| !tree.contains_key(*path)) {
             fs::remove_file(dir.join(path)).with_context(|| path.clone())?;
         }
