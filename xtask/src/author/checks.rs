@@ -195,7 +195,7 @@ fn stage_table(readme: &str, suite: &Suite, asks: &[stages::Stage]) -> Vec<Strin
     let told = readme::stages(readme);
     let mut failures = Vec::new();
     for (index, stage) in suite.stages.iter().enumerate() {
-        let name = stage.name();
+        let name = stage.name.as_str();
         let tests = suite.tests.iter().filter(|test| test.stage == index).count().to_string();
         let minutes = asks.iter().find(|asks| asks.name == name).map_or(0, |asks| asks.minutes).to_string();
         if !told.is_empty() && told.get(index) != Some(&[name, &tests, &minutes]) {
@@ -267,7 +267,7 @@ fn named(tree: &Tree, suite: &Suite, asks: &[stages::Stage]) -> Vec<String> {
     let all: BTreeSet<String> = functions.map(|function| last(&function.name)).collect();
     let (mut asked, mut failures) = (BTreeSet::new(), Vec::new());
     for stage in suite.stages.iter().filter(|stage| !stage.is_hardening()) {
-        let Some(asks) = asks.iter().find(|asks| asks.name == stage.name()) else { continue };
+        let Some(asks) = asks.iter().find(|asks| asks.name == stage.name) else { continue };
         asked.extend(asks.functions.iter().map(|name| last(name.rsplit(": ").next().unwrap_or(name))));
         for word in stage.doc.split('`').skip(1).step_by(2).map(last) {
             if all.contains(&word) && !asked.contains(&word) {

@@ -63,6 +63,8 @@ pub(crate) struct Suite {
 /// What a learner writes in one go: a module of a suite.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    /// As `check` takes it, and as the module is called: `calling`.
+    pub(crate) name: String,
     /// The first paragraph of its documentation, without the dot.
     pub(crate) title: String,
     /// What it says of itself, all of it.
@@ -76,15 +78,9 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// As `check` takes it, and as the module is called: `calling`.
-    pub(crate) fn name(&self) -> &str {
-        let name = self.file.rsplit('/').next().unwrap_or(&self.file);
-        name.trim_end_matches(".rs")
-    }
-
     /// What a first solution may leave out: floods, slow peers, hostile input.
     pub(crate) fn is_hardening(&self) -> bool {
-        stages::is_hardening(self.name())
+        stages::is_hardening(&self.name)
     }
 }
 
@@ -154,7 +150,8 @@ fn add_stage(suite: &mut Suite, name: &str, file: &str, text: &str) -> Result<()
     let works = works.unwrap_or_default().to_owned();
     let path = format!("{}::{name}", suite.name);
     suite.tests.extend(find_tests(text, &path, suite.stages.len()));
-    suite.stages.push(Stage { title, doc, works, chapter, file: file.to_owned() });
+    let (name, file) = (name.to_owned(), file.to_owned());
+    suite.stages.push(Stage { name, title, doc, works, chapter, file });
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use crate::course::chapter::Chapter;
 use crate::course::failures::{Finding, Step};
 use crate::course::runner::{self, Errors, NEVER, Program, Stop};
-use crate::course::suites::{self, Stage, Suite, Test};
+use crate::course::suites::{self, Suite, Test};
 use crate::course::term::{self, Paint, Status};
 use crate::course::tree::{self, Tree};
 use crate::course::{self, Day, functions, stages};
@@ -150,7 +150,7 @@ fn report(root: &Path, wanted: Wanted<'_>, paint: Paint, stop: Stop<'_>) -> Resu
     out!("{}", report.show(hint));
     let passed = report.first().is_none();
     if let Some(only) = only {
-        let stage = ran.suite.stages.iter().position(|stage| stage.name() == only);
+        let stage = ran.suite.stages.iter().position(|stage| stage.name == only);
         if let Some(stage) = stage.filter(|_| passed) {
             outln!("{}", report.next(stage));
         }
@@ -242,9 +242,9 @@ fn run(built: &Built<'_>, name: &str, only: Option<&str>, stop: Stop<'_>) -> Res
 
 /// Leaves only the step of that name, or only the steps of the stage of that name.
 fn restrict(suite: &mut Suite, only: &str) -> Result<()> {
-    let stage = suite.stages.iter().position(|stage| stage.name() == only);
+    let stage = suite.stages.iter().position(|stage| stage.name == only);
     if stage.is_none() && suite.tests.iter().all(|test| test.name != only) {
-        let stages: Vec<&str> = suite.stages.iter().map(Stage::name).collect();
+        let stages: Vec<&str> = suite.stages.iter().map(|stage| stage.name.as_str()).collect();
         let steps = suite.tests.iter().map(|test| test.name.as_str());
         let meant = term::meant(only, &stages.iter().copied().chain(steps).collect::<Vec<_>>());
         bail!("{} has no step and no stage {only}{meant}\nIts stages are {}", suite.name, stages.join(", "));

@@ -120,7 +120,7 @@ impl Report<'_> {
 
     /// `2 of 6, codecs`
     fn name(&self, stage: usize) -> String {
-        format!("{} of {}, {}", stage + 1, self.ran.suite.stages.len(), self.ran.suite.stages[stage].name())
+        format!("{} of {}, {}", stage + 1, self.ran.suite.stages.len(), self.ran.suite.stages[stage].name)
     }
 
     /// `3 functions` and `about 15 min`, if anything of the stage is left to write.
@@ -141,7 +141,7 @@ impl Report<'_> {
             text += &format!("\n{}", wrap(&works, WIDTH).join("\n"));
         }
         let Some(stage) = self.ran.suite.stages.get(done + 1) else { return text };
-        let (next, name) = (self.name(done + 1), stage.name());
+        let (next, name) = (self.name(done + 1), &stage.name);
         let is_exercise = self.asks_for(done + 1).is_some_and(|asks| !asks.functions.is_empty());
         text += &match self.work(done + 1) {
             Some((functions, time)) => format!("\nNow stage {next}: {functions}, {time}."),
@@ -168,7 +168,7 @@ impl Report<'_> {
     }
 
     fn asks_for(&self, stage: usize) -> Option<&stages::Stage> {
-        self.stages.iter().find(|asks| asks.name == self.ran.suite.stages[stage].name())
+        self.stages.iter().find(|asks| asks.name == self.ran.suite.stages[stage].name)
     }
 
     /// The functions of a stage that are not written yet.

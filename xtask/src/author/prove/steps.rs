@@ -102,7 +102,7 @@ pub(super) fn walls(
             bail!("{}: {name} is given anyway, or not there: take it out of xtask/stages.toml", day.name);
         }
         if let Some(name) = stage
-            && suite.stages.iter().all(|stage| stage.name() != name)
+            && suite.stages.iter().all(|stage| stage.name != *name)
         {
             bail!("{}: xtask/stages.toml gives functions until stage {name}, which is not there", day.name);
         }
@@ -122,10 +122,10 @@ pub(super) fn walls(
     }
     let stages = suite.stages.iter().enumerate().map(|(index, stage)| {
         let of_stage = || suite.tests.iter().zip(&steps).filter(move |(test, _)| test.stage == index);
-        let until_now = given.iter().filter(|given| given.stage.as_deref() == Some(stage.name()));
+        let until_now = given.iter().filter(|given| given.stage.as_deref() == Some(&stage.name));
         let functions = of_stage().flat_map(|(_, (_, new))| new.clone());
         let functions = functions.chain(until_now.flat_map(|given| given.functions.clone())).collect();
-        Stage::new(day.number, stage.name(), functions, of_stage().count())
+        Stage::new(day.number, &stage.name, functions, of_stage().count())
     });
     Ok(Walls { functions: count, stages: stages.collect(), steps, unreached: left })
 }
