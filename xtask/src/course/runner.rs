@@ -335,6 +335,26 @@ mod tests {
         assert!(status.is_none());
     }
 
+    /// The test program is this one.
+    #[test]
+    fn tests_are_run_in_their_order_until_one_is_not_there_or_it_is_stopped() {
+        let path = std::env::current_exe().unwrap();
+        let name = String::new;
+        let program = Program { krate: name(), target: name(), path, dir: ".".into(), env: None };
+        let run = |names: &[&str], stop| {
+            let tests: Vec<_> = names.iter().map(|name| (&program, *name)).collect();
+            run_all(&tests, stop, |_| ControlFlow::Continue(()))
+        };
+        let test = "course::runner::tests::little_output_is_kept_whole";
+        let verdicts = |outcomes: Vec<Option<Outcome>>| -> Vec<Option<Verdict>> {
+            outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.verdict)).collect()
+        };
+        assert_eq!(verdicts(run(&[test; 20], NEVER).unwrap()), [Some(Verdict::Passed); 20]);
+        assert_eq!(verdicts(run(&[test; 2], &|| true).unwrap()), [None; 2]);
+        let error = run(&[test, "no_such_test"], NEVER).unwrap_err();
+        assert!(error.to_string().contains("has no test no_such_test"), "{error}");
+    }
+
     #[test]
     fn of_much_output_both_ends_are_kept() {
         let much = "echo first; yes 0123456789 | head -c 3300000; echo last >&2; exit 3";
