@@ -14,7 +14,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
+use std::iter::repeat_with;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rand::RngExt;
@@ -81,18 +83,32 @@ impl fmt::Display for SelectMode {
 }
 
 /// A list that never changes, and what is made of it once: the calls look things up, and scan nothing.
+///
+/// By weight each server has turns that are evenly spaced, and that begin anywhere:
+///
+/// ```text
+/// a:4  ──a─────a─────a─────a──│──a─────a─────a─────a──│─
+/// b:2  ─────b───────────b─────│─────b───────────b─────│─      the next mark is the next turn: a b a a b a
+///      └───────── ROUND ──────┘
+/// ```
+#[derive(Default)]
 pub(super) struct List {
     servers: Arc<[Instance]>,
     positions: HashMap<Endpoint, usize>,
+    /// `(when, position in the list)`: the next turn of each server by weight, the earliest first. Held for one choice.
+    turns: Mutex<BinaryHeap<Reverse<(u128, usize)>>>,
     /// Made when it is first needed. No lock is held meanwhile that a call in another mode takes.
     ring: OnceLock<Ring>,
 }
 
+/// One round: in it, each server has as many turns as its weight says. In 128 bits there are more rounds than calls.
+const ROUND: u128 = 1 << 32;
+
 impl List {
-    fn new(servers: Arc<[Instance]>) -> Arc<List> {
+    fn new(servers: Arc<[Instance]>) -> List {
         let endpoints = servers.iter().map(|server| server.endpoint.clone());
         let positions = endpoints.enumerate().map(|(position, endpoint)| (endpoint, position)).collect();
-        Arc::new(List { servers, positions, ring: OnceLock::new() })
+        List { servers, positions, ..List::default() }
     }
 
     pub(super) fn position(&self, endpoint: &Endpoint) -> Option<usize> {
@@ -103,118 +119,74 @@ impl List {
     fn period(&self, position: usize) -> u128 {
         ROUND / u128::from(self.servers[position].weight.max(1))
     }
-}
 
-/// One round: in it, each server has as many turns as its weight says. In 128 bits there are more rounds than calls.
-const ROUND: u128 = 1 << 32;
+    /// Takes the place of another list. Servers that stay keep their turns, and new ones begin anywhere in their period.
+    fn follow(&mut self, before: &List) {
+        let turns_before = lock(&before.turns);
+        let now = turns_before.peek().map_or(0, |Reverse((turn, _))| *turn);
+        let begin = |position| now + rand::rng().random_range(0..self.period(position));
+        let mut turns: Vec<_> = (0..self.servers.len()).map(begin).collect();
+        for Reverse((turn, position)) in turns_before.iter() {
+            if let Some(stays) = self.position(&before.servers[*position].endpoint) {
+                turns[stays] = *turn;
+            }
+        }
+        self.turns = Mutex::new(turns.into_iter().zip(0..).map(Reverse).collect());
+    }
+
+    /// Chooses the server with the earliest turn among those that were not tried. There is one.
+    fn choose_by_weight(&self, tried: &HashSet<usize>) -> usize {
+        let mut turns = lock(&self.turns);
+        let mut skipped = Vec::new();
+        loop {
+            let Reverse((turn, position)) = turns.pop().expect("a turn for each server of the list");
+            if tried.contains(&position) {
+                skipped.push(Reverse((turn, position)));
+                continue;
+            }
+            turns.push(Reverse((turn + self.period(position), position)));
+            turns.extend(skipped);
+            return position;
+        }
+    }
+}
 
 /// Chooses among the servers of the newest list.
 pub(super) struct Selector {
     /// What is known of the servers, as it changes.
     pub(super) servers: watch::Receiver<Servers>,
-    /// Held for one choice, never across an `await`.
-    turns: Mutex<Turns>,
+    /// The newest list that was looked at.
+    list: Mutex<Arc<List>>,
+    /// The next turn of round robin.
+    next: AtomicUsize,
 }
 
 impl Selector {
     pub(super) fn new(servers: watch::Receiver<Servers>) -> Selector {
         // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
         // any, as the list may not be known yet; each choice brings it into range.
-        let next = rand::rng().random_range(0..usize::MAX);
-        let turns = Turns { list: List::new(Arc::default()), next, by_weight: BinaryHeap::new() };
-        Selector { servers, turns: Mutex::new(turns) }
+        let next = rand::rng().random_range(0..usize::MAX / 2);
+        Selector { servers, list: Mutex::default(), next: AtomicUsize::new(next) }
     }
 
     /// The newest list, which is empty while none is known. All calls need it, so one of them makes it with the lock held,
     /// and the others wait: some 3 ms for 10,000 servers.
     pub(super) fn list(&self) -> Arc<List> {
-        let mut turns = self.turns();
+        let mut list = lock(&self.list);
         let newest = self.servers.borrow().list.clone();
         if let Some(servers) = newest
-            && !Arc::ptr_eq(&servers, &turns.list.servers)
+            && !Arc::ptr_eq(&servers, &list.servers)
         {
-            turns.follow(List::new(servers));
+            let mut new = List::new(servers);
+            new.follow(&list);
+            *list = Arc::new(new);
         }
-        Arc::clone(&turns.list)
+        Arc::clone(&list)
     }
 
     /// The servers of one call.
     pub(super) fn candidates<'a>(&'a self, mode: &'a SelectMode) -> Candidates<'a> {
         Candidates { selector: self, mode, list: self.list(), tried: HashSet::new(), owners: 0 }
-    }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where each mode stands.
-///
-/// By weight each server has turns that are evenly spaced, and that begin anywhere:
-///
-/// ```text
-/// a:4  ──a─────a─────a─────a──│──a─────a─────a─────a──│─
-/// b:2  ─────b───────────b─────│─────b───────────b─────│─      the next mark is the next turn: a b a a b a
-///      └───────── ROUND ──────┘
-/// ```
-struct Turns {
-    list: Arc<List>,
-    /// The next turn of round robin.
-    next: usize,
-    /// `(when, position in the list)`: the next turn of each server by weight, the earliest first.
-    by_weight: BinaryHeap<Reverse<(u128, usize)>>,
-}
-
-impl Turns {
-    /// Chooses a position in the list that is not one of those that were tried. There is one.
-    fn choose(&mut self, mode: &SelectMode, list: &Arc<List>, tried: &HashSet<usize>) -> usize {
-        let servers = list.servers.len();
-        loop {
-            let chosen = match mode {
-                // The turns are those of the newest list. A call that has an older one takes any server.
-                SelectMode::WeightedRoundRobin if Arc::ptr_eq(list, &self.list) => {
-                    self.choose_by_weight(tried)
-                }
-                SelectMode::RoundRobin => {
-                    // The list may have shrunk since the last turn.
-                    let turn = self.next % servers;
-                    self.next = turn + 1;
-                    turn
-                }
-                _ => rand::rng().random_range(0..servers),
-            };
-            if !tried.contains(&chosen) {
-                return chosen;
-            }
-        }
-    }
-
-    fn choose_by_weight(&mut self, tried: &HashSet<usize>) -> usize {
-        let mut skipped = Vec::new();
-        loop {
-            let Reverse((turn, position)) = self.by_weight.pop().expect("a turn for each server of the list");
-            if tried.contains(&position) {
-                skipped.push(Reverse((turn, position)));
-                continue;
-            }
-            self.by_weight.push(Reverse((turn + self.list.period(position), position)));
-            self.by_weight.extend(skipped);
-            return position;
-        }
-    }
-
-    /// Takes over a new list. Servers that stay keep their turns, and new ones begin anywhere in their period.
-    fn follow(&mut self, list: Arc<List>) {
-        let now = self.by_weight.peek().map_or(0, |Reverse((turn, _))| *turn);
-        let begin = |position| now + rand::rng().random_range(0..list.period(position));
-        let mut turns: Vec<_> = (0..list.servers.len()).map(begin).collect();
-        for Reverse((turn, position)) in &self.by_weight {
-            if let Some(stays) = list.position(&self.list.servers[*position].endpoint) {
-                turns[stays] = *turn;
-            }
-        }
-        self.by_weight = turns.into_iter().zip(0..).map(Reverse).collect();
-        self.list = list;
     }
 }
 
@@ -270,20 +242,32 @@ impl Iterator for Candidates<'_> {
     type Item = Endpoint;
 
     fn next(&mut self) -> Option<Endpoint> {
-        let Candidates { list, tried, owners, .. } = self;
-        if tried.len() == list.servers.len() {
+        let Candidates { selector, mode, list, tried, owners } = self;
+        let servers = list.servers.len();
+        if tried.len() == servers {
             return None;
         }
-        let chosen = if let SelectMode::ConsistentHash(key) = self.mode {
-            let ring = list.ring.get_or_init(|| Ring::new(&list.servers));
-            ring.owners(key, *owners).find(|owner| {
-                *owners += 1;
-                !tried.contains(owner)
-            })?
-        } else {
-            self.selector.turns().choose(self.mode, list, tried)
+        let is_left = |position: &usize| !tried.contains(position);
+        let chosen = match mode {
+            SelectMode::Random | SelectMode::LeastLoaded => {
+                repeat_with(|| rand::rng().random_range(0..servers)).find(is_left)?
+            }
+            SelectMode::RoundRobin => {
+                // The list may have shrunk since the last turn.
+                repeat_with(|| selector.next.fetch_add(1, Relaxed) % servers).find(is_left)?
+            }
+            SelectMode::WeightedRoundRobin => list.choose_by_weight(tried),
+            SelectMode::ConsistentHash(key) => {
+                let ring = list.ring.get_or_init(|| Ring::new(&list.servers));
+                ring.owners(key, *owners).inspect(|_| *owners += 1).find(is_left)?
+            }
         };
         tried.insert(chosen);
         Some(list.servers[chosen].endpoint.clone())
     }
+}
+
+/// A panic leaves nothing half done under the locks of this folder.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::error::BalanceError;
-use crate::balance::select::Selector;
+use crate::balance::select::{Selector, lock};
 use crate::client::Client;
 use crate::client::options::Options;
 use crate::deadline::limit;
@@ -88,10 +88,6 @@ impl Entry {
             None => self.failures > 0,
             Some(outcome) => outcome.is_err(),
         }
-    }
-
-    fn has_failed(&self) -> bool {
-        matches!(&*self.outcome.borrow(), Some(Err(_)))
     }
 
     /// The connection, if the server can be called at once.
@@ -166,7 +162,7 @@ impl Pool {
         if self.selector.list().position(endpoint).is_none() {
             return Err(removed());
         }
-        let failed = entries.get(endpoint).filter(|entry| entry.has_failed());
+        let failed = entries.get(endpoint).filter(|entry| entry.is_left_alone());
         let failures = failed.map_or(0, |entry| entry.failures.saturating_add(1));
         let rest_until = Instant::now() + rest(failures);
         let (sender, outcome) = watch::channel(None);
@@ -257,8 +253,4 @@ fn rest(failures: u32) -> Duration {
 /// The failure for callers of a server that has left the list, also if it leaves while it is dialed.
 fn removed() -> Arc<Error> {
     Arc::new(Error::NotSent("the server was removed from the list".to_owned()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! Select modes: random, in turns, and by weight.
 //!
-//! In `src/balance/select.rs`: `from_str`; then `Selector::new` and `list`, `Candidates::next` and `Turns::choose`. The
+//! In `src/balance/select.rs`: `from_str`; then `List::new`, `Selector::list` and `Candidates::next`. The
 //! tests choose through a list that is given by hand: `update` in `src/balance/multi_servers.rs`. Last come the weights,
 //! `choose_by_weight` and `follow`.
 //!
