@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::RngExt;
-use rand::seq::index::sample;
+use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -179,8 +179,7 @@ impl Pool {
     pub(super) fn less_loaded(&self, is_candidate: impl Fn(&Endpoint) -> bool) -> Option<(Endpoint, Client)> {
         let entries = lock(&self.entries);
         let connected = lock(&self.connected);
-        let two = sample(&mut rand::rng(), connected.len(), connected.len().min(2));
-        let two = two.into_iter().map(|index| &connected[index]).filter(|endpoint| is_candidate(endpoint));
+        let two = connected.sample(&mut rand::rng(), 2).filter(|endpoint| is_candidate(endpoint));
         let usable = two.filter_map(|endpoint| Some((endpoint.clone(), entries.get(endpoint)?.client()?)));
         usable.min_by_key(|(_, client)| client.in_flight())
     }

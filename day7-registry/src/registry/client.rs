@@ -169,12 +169,9 @@ impl Registry for HttpRegistry {
         let takes_local = self.allow_local || is_loopback(&self.url.address);
         let mut servers: Vec<_> = entries.iter().filter_map(instance).collect();
         servers.retain(|server| takes_local || !is_local(&server.endpoint));
-        if servers.len() < len {
-            let left_out = len - servers.len();
-            tracing::warn!(
-                left_out,
-                "entries that are no servers, or on this machine and the registry is not"
-            );
+        let left_out = len - servers.len();
+        if left_out > 0 {
+            tracing::warn!(left_out, "entries are no servers, or on this machine and the registry is not");
         }
         let age = millis(response.headers(), AGE_HEADER).unwrap_or(Duration::MAX);
         Ok(ServerList::new(servers, lease(response.headers())?).age(age))

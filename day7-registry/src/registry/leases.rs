@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::balance::discovery::Instance;
-use crate::registry::request::Refusal;
+use crate::registry::request::{Refusal, Registration};
 use crate::registry::{DEFAULT_LEASE, DEFAULT_MAX_SERVERS, MAX_SERVERS_HEADER_LEN};
 
 /// A list that is longer, in bytes, is shared by all who ask for it within [`LONG_LIST_AGE`]: clients that read slowly
@@ -91,12 +91,8 @@ impl Leases {
     }
 
     /// Registers a server, or renews its lease. A new instance takes the place of the one that is there.
-    pub(super) fn register(
-        &mut self,
-        name: &str,
-        server: Instance,
-        id: Option<String>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn register(&mut self, name: &str, new: Registration) -> Result<(), Refusal> {
+        let Registration { server, id } = new;
         let Some(entry) = self.entry(name, &server) else {
             let full = format!("the registry is full: {} servers are registered\n", self.max_servers);
             return Err((StatusCode::INSUFFICIENT_STORAGE, full));
@@ -115,13 +111,9 @@ impl Leases {
 
     /// Takes a server off the list. It is no error if it is not there. For a lease its instance stays refused: a
     /// heartbeat of it may still be on its way.
-    pub(super) fn deregister(
-        &mut self,
-        name: &str,
-        server: &Instance,
-        id: Option<String>,
-    ) -> Result<(), Refusal> {
-        let Some(entry) = self.entry(name, server) else {
+    pub(super) fn deregister(&mut self, name: &str, old: Registration) -> Result<(), Refusal> {
+        let Registration { server, id } = old;
+        let Some(entry) = self.entry(name, &server) else {
             return Ok(()); // it is not there, and there is no room to remember its instance
         };
         if entry.server.is_some() && entry.id != id {

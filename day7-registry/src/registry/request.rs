@@ -76,9 +76,15 @@ fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&text.len()) && text.bytes().all(is_part) && !text.starts_with('.')
 }
 
-/// The one server that a request names, and the id of the instance that sends it. Without an id, that is `curl`, or an
-/// instance that is never replaced.
-pub(super) fn server(headers: &HeaderMap) -> Result<(Instance, Option<String>), Refusal> {
+/// The one server that a request names, and the id of the instance that sends it.
+pub(super) struct Registration {
+    pub(super) server: Instance,
+    /// `None`: that is `curl`, or an instance that is never replaced.
+    pub(super) id: Option<String>,
+}
+
+/// Which server a `POST` or a `DELETE` is about.
+pub(super) fn server(headers: &HeaderMap) -> Result<Registration, Refusal> {
     let accepted = format!("one endpoint that clients can connect to, of at most {MAX_SERVER_LEN} bytes");
     let endpoint = header(headers, SERVER_HEADER, &accepted, |text| {
         let text = text.filter(|text| text.len() <= MAX_SERVER_LEN)?;
@@ -90,12 +96,10 @@ pub(super) fn server(headers: &HeaderMap) -> Result<(Instance, Option<String>), 
         text.parse::<NonZeroU16>().ok().filter(|_| is_number)
     })?;
     let accepted = format!("1 to {MAX_INSTANCE_ID_LEN} visible ASCII characters");
-    let id = header(headers, INSTANCE_HEADER, &accepted, |text| match text {
-        Some(text) if is_id(text) => Some(Some(text.to_owned())),
-        Some(_) => None,
-        None => Some(None),
+    let id = header(headers, INSTANCE_HEADER, &accepted, |text| {
+        text.is_none_or(is_id).then(|| text.map(str::to_owned)) // it may be missing
     })?;
-    Ok((Instance::new(endpoint).weight(weight.get().into()), id))
+    Ok(Registration { server: Instance::new(endpoint).weight(weight.get().into()), id })
 }
 
 fn is_id(text: &str) -> bool {

@@ -157,14 +157,12 @@ impl RegistryServer {
                 Ok(response)
             }
             Method::POST => {
-                let (server, id) = request::server(request.headers())?;
-                leases.register(name, server, id)?;
+                leases.register(name, request::server(request.headers())?)?;
                 let body = json!({ "lease_ms": millis(leases.lease) });
                 Ok(with_lease(body.to_string().into(), leases.lease))
             }
             Method::DELETE => {
-                let (server, id) = request::server(request.headers())?;
-                leases.deregister(name, &server, id)?;
+                leases.deregister(name, request::server(request.headers())?)?;
                 Ok(text(StatusCode::NO_CONTENT, ""))
             }
             _ => Ok(not_allowed("GET, POST, DELETE")),
