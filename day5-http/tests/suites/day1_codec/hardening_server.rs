@@ -348,15 +348,17 @@ fn each_side_has_its_own_limit_of_a_body() {
             "Test.fail" => anyhow::bail!("no"),
             _ => Ok(request.reply(&"x".repeat(request.decode()?))?),
         };
+        let bincode = |max| client_hello_with(&["application/bincode"], json!({ "max_body_len": max }));
         let (mut peer, _served) = serve_in_memory(Server::new(handler).max_body_len(10));
-        peer.handshake_json_with(json!({"max_body_len": 9_000_000})).await;
-        peer.send(&call("Test.long", 1, json!(8_999_998))).await;
-        let reply = peer.read_message().await;
-        assert_eq!(reply.body.map(|body| body.len()), Some(9_000_000));
+        peer.send(&bincode(9_000_000)).await;
+        peer.read_json().await;
+        let argument = [&b"\xfc"[..], &8_999_995_u32.to_le_bytes()].concat();
+        peer.send(&[frame(b"\x00\x09Test.long\x01\x00"), frame(argument)].concat()).await;
+        assert_eq!(&peer.read_frame().await[..], b"\x01\x01\x00");
+        assert_eq!(peer.read_frame().await.len(), 9_000_000);
 
         let (mut peer, _served) = serve_in_memory(Server::new(handler));
-        let hello = client_hello_with(&["application/bincode"], json!({"max_body_len": 0}));
-        peer.send(&hello).await;
+        peer.send(&bincode(0)).await;
         peer.read_json().await;
         for (method, answer) in [
             ("Test.unit", &b"\0\0\0\x03\x01\x01\x00\0\0\0\0"[..]),
