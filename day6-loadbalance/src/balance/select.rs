@@ -82,7 +82,7 @@ impl fmt::Display for SelectMode {
     }
 }
 
-/// A list that never changes, and what is made of it once: the calls look things up, and scan nothing.
+/// The servers of one list, what is made of them once, so that calls look things up and scan nothing, and their turns.
 ///
 /// By weight each server has turns that are evenly spaced, and that begin anywhere:
 ///
@@ -95,7 +95,8 @@ impl fmt::Display for SelectMode {
 pub(super) struct List {
     servers: Arc<[Instance]>,
     positions: HashMap<Endpoint, usize>,
-    /// `(when, position in the list)`: the next turn of each server by weight, the earliest first. Held for one choice.
+    /// `(when, position in the list)`: the next turn of each server by weight, the earliest first. Held for one
+    /// choice, or while the next list takes the turns over.
     turns: Mutex<BinaryHeap<Reverse<(u128, usize)>>>,
     /// Made when it is first needed. No lock is held meanwhile that a call in another mode takes.
     ring: OnceLock<Ring>,

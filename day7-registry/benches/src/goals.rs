@@ -118,7 +118,7 @@ impl Goal {
         self.ratio_of(self.ours, rows)
     }
 
-    /// The same ratios of the bare floor: what is possible at all with this kernel and this runtime. `None`, too, if
+    /// The same ratios of the bare floor: about what is possible with this kernel and this runtime. `None`, too, if
     /// the goal is not about another library.
     pub(crate) fn floor(&self, rows: &[Row]) -> Option<Summary> {
         match self.theirs {

@@ -34,7 +34,7 @@ pub(crate) fn markdown(settings: &Settings, rows: &[Row]) -> String {
 fn ratios(rows: &[Row]) -> String {
     let mut text = String::from(
         "\n## Ratios\n\nEach is taken within one round; the median of the rounds counts. The range is from the \
-         least to the most. `floor-bare` is the ratio of that floor to the same library: what is possible at all.\n\n\
+         least to the most. `floor-bare` is the ratio of that floor to the same library: about what is possible.\n\n\
          | | against | workload | cores | what | ratio | range | goal | | floor-bare |\n\
          |---|---|---|---|---|--:|--:|---|---|--:|\n",
     );

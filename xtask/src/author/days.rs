@@ -75,15 +75,24 @@ pub(crate) fn run(root: &Path, only: Option<&Day>) -> Result<bool> {
         let after = tree::read(root, day)?;
         let mut wrong = checks::dependencies(root, day, &after)?;
         wrong.extend(checks::length(&after));
-        wrong.extend(layers::check(&after).context(day.name)?);
+        match layers::check(&after) {
+            Ok(found) => wrong.extend(found),
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
         wrong.extend(checks::suite(root, day, &after));
         wrong.extend(checks::excerpts(root, day, &after));
-        let before = day.before();
-        let files = compare(root, before, day, &after)?;
-        print(day, &files);
-        wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &files)));
-        wrong.extend(checks::readme(root, day, &files));
-        failures.extend(checks::promise(root, day, &after, &files));
+        match day.before() {
+            Some(before) if !before.exists(root) => {
+                outln!("note: {} is not compared: {} does not exist yet", day.name, before.name);
+            }
+            before => {
+                let files = compare(root, before, day, &after)?;
+                print(day, &files);
+                wrong.extend(before.into_iter().flat_map(|before| checks::lesson(before, &files)));
+                wrong.extend(checks::readme(root, day, &files));
+                failures.extend(checks::promise(root, day, &after, &files));
+            }
+        }
         failures.extend(wrong.into_iter().map(|why| format!("{}/{why}", day.name)));
     }
     if only.is_none() {

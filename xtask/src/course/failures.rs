@@ -28,7 +28,7 @@ pub(crate) enum Step {
     Hung,
     /// It came to a function that is not written yet.
     NotReached,
-    /// It was not begun, as others hang.
+    /// It was not begun, or not run to its end, as others hang.
     NotRun,
 }
 

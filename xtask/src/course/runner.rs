@@ -46,7 +46,7 @@ pub(crate) struct Program {
     pub(crate) env: Option<(&'static str, String)>,
 }
 
-/// Why it does not build: the errors as rustc shows them, each once; or, if there are none, what cargo said.
+/// Why it does not compile: the errors as rustc shows them, each once.
 pub(crate) type Errors = Vec<String>;
 
 /// How a test ended.
@@ -74,7 +74,7 @@ pub(crate) struct Outcome {
 ///
 /// # Errors
 ///
-/// Cargo cannot be run, or says what this does not understand.
+/// Cargo cannot be run, or fails without an error of the compiler: with a bad manifest, for example.
 pub(crate) fn build(
     root: &Path,
     days: &[&Day],
@@ -104,7 +104,10 @@ pub(crate) fn build(
         let mut seen = BTreeSet::new();
         let errors = messages.iter().filter_map(error).filter(|error| seen.insert(error.clone()));
         let errors: Errors = errors.collect();
-        return Ok(Err(if errors.is_empty() { vec![said] } else { errors }));
+        if errors.is_empty() {
+            bail!("cargo cannot build it:\n{}", said.trim_end());
+        }
+        return Ok(Err(errors));
     }
     let mut programs: Vec<Program> = messages.iter().filter_map(program).collect();
     programs.sort_by(|a, b| (&a.krate, &a.target).cmp(&(&b.krate, &b.target)));

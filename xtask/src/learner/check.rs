@@ -27,7 +27,7 @@ use crate::course::{self, Day, functions, stages};
 use crate::learner::done;
 use crate::learner::report::{self, Ran, Report};
 
-/// No more steps are begun when this many hang.
+/// When this many hang, no more steps are begun, and those that run are stopped.
 const MAX_HUNG: usize = 3;
 
 /// So many errors of the compiler are shown. The others often follow from them.

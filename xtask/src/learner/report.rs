@@ -186,7 +186,7 @@ impl Report<'_> {
             (Step::Failed, "failed"),
             (Step::Hung, "hung"),
             (Step::NotReached, "not yet reached"),
-            (Step::NotRun, "not run, as others hang"),
+            (Step::NotRun, "not run to the end, as others hang"),
         ] {
             let count = self.ran.count(step);
             if count > 0 {

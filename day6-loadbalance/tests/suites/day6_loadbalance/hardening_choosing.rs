@@ -88,7 +88,7 @@ fn round_robin_survives_a_list_that_shrinks_and_grows() {
 ///
 /// Two tasks that read the turn before either writes it get the same server.
 ///
-/// Hint: choose and move on in one step, under one lock.
+/// Hint: read the turn and move on in one step, as `fetch_add` does.
 #[test]
 fn concurrent_choices_are_exactly_fair() {
     run_threads(async || {
@@ -108,7 +108,7 @@ fn concurrent_choices_are_exactly_fair() {
 /// In the first version of this course each new list began a new round. With a list that changed after every call, 900 of
 /// 900 calls went to the same server.
 ///
-/// Hint: what a server is owed belongs to its endpoint, and not to the list.
+/// Hint: a new list takes over the turns of the servers that stay, by their endpoints.
 #[test]
 fn turns_by_weight_survive_a_new_list() {
     let discovery = MultiServersDiscovery::with_weights(weighted("abc", &[2, 1, 1]));
