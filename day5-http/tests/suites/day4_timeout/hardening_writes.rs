@@ -23,20 +23,20 @@ use crate::support::{run, run_paused, start, within};
 /// Linux reports a socket as writable when a third of its buffer is free, which may be megabytes. In an
 /// earlier version a client that read 100 KiB/s evenly was dropped after 10 s, in the middle of its reply.
 ///
-/// Hint: `TCP_NOTSENT_LOWAT`. This test takes some seconds of real time.
+/// Hint: `TCP_NOTSENT_LOWAT`. This test takes two seconds of real time.
 #[test]
 fn a_client_that_reads_evenly_over_tcp_is_served() {
     run(async || {
         const LEN: usize = 12 * 1024 * 1024;
         let (handler, _probe) = probe();
-        let server = start(Server::new(handler).write_timeout(2 * SECOND)).await;
+        let server = start(Server::new(handler).write_timeout(SECOND)).await;
         let mut peer = Peer::connect(server.addr).await;
         peer.handshake_json_with(json!({"max_body_len": 2 * LEN})).await;
         peer.send(&call("Test.big", 1, json!(LEN))).await;
         let mut received = 0;
-        let mut piece = vec![0; 16 * 1024];
+        let mut piece = vec![0; 32 * 1024];
         let mut first = None; // the reply may be a while in the making
-        while first.is_none_or(|first: Instant| first.elapsed() < 4 * SECOND) {
+        while first.is_none_or(|first: Instant| first.elapsed() < 2 * SECOND) {
             let read = within("bytes of the reply", peer.io.read_exact(&mut piece)).await;
             received += read.unwrap_or_else(|error| panic!("{error} after {received} bytes"));
             first.get_or_insert_with(Instant::now);
