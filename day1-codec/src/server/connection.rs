@@ -130,7 +130,7 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
 
     /// Queues one reply. One that is too long for the client costs its own call only.
     fn reply(&mut self, seq: u64, result: Outcome) -> Result<(), Error> {
-        let reply = Message::Reply { seq, result: result.map(|reply| reply.body) };
+        let reply = Message::Reply { seq, result: result.map(|reply| reply.body.into()) };
         let Err(error) = reply.queue(&mut self.writer, self.codec, self.max_reply_len) else { return Ok(()) };
         let error = RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"));
         Message::Reply { seq, result: Err(error) }.queue(&mut self.writer, self.codec, self.max_reply_len)

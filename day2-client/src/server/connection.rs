@@ -28,7 +28,7 @@ use crate::server::handler::{Call, Handler, Outcome, Request};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{FrameReader, FrameWriter};
 use crate::wire::handshake::{self, Limits};
-use crate::wire::message::{Message, MessageReader};
+use crate::wire::message::{Message, MessageReader, queue_reply};
 
 /// Replies are queued up to this many bytes before the connection stops reading and writes first. So a
 /// peer that sends without reading is stopped by TCP itself, and memory stays bounded.
@@ -176,10 +176,9 @@ impl<Io: AsyncRead + AsyncWrite> Connection<'_, Io> {
 
     /// Queues one reply. One that is too long for the client costs its own call only.
     fn reply(&mut self, seq: u64, result: Outcome) -> Result<(), Error> {
-        let reply = Message::Reply { seq, result: result.map(|reply| reply.body) };
-        let Err(error) = reply.queue(&mut self.writer, self.codec, self.max_reply_len) else { return Ok(()) };
-        let error = RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"));
-        Message::Reply { seq, result: Err(error) }.queue(&mut self.writer, self.codec, self.max_reply_len)
+        let mut queue = |result| queue_reply(&mut self.writer, self.codec, self.max_reply_len, seq, result);
+        let Err(error) = queue(result.map(|reply| reply.body)) else { return Ok(()) };
+        queue(Err(RemoteError::new(Code::RESOURCE_EXHAUSTED, format!("the reply: {error}"))))
     }
 
     /// Stops the handlers, and writes the replies that are queued. If the client broke the rules, the last

@@ -104,13 +104,13 @@ impl Request {
 /// An encoded reply, made by [`Request::reply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    pub(super) body: Bytes,
+    pub(super) body: Vec<u8>,
 }
 
 impl Reply {
     pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Reply, RemoteError> {
         let unencodable = |error| RemoteError::new(Code::INTERNAL, format!("the reply: {error}"));
-        Ok(Reply { body: codec.encode(value).map_err(unencodable)?.into() })
+        Ok(Reply { body: codec.encode(value).map_err(unencodable)? })
     }
 }
 

@@ -74,8 +74,8 @@ impl WriteBuf {
     ///
     /// # Errors
     /// [`Error::FrameTooLarge`], and then nothing is added.
-    pub(super) fn put_frame(&mut self, payload: Bytes) -> Result<(), Error> {
-        let len = frame_len(payload.len(), usize::MAX)?;
+    pub(super) fn put_frame(&mut self, payload: impl AsRef<[u8]> + Into<Bytes>) -> Result<(), Error> {
+        let len = frame_len(payload.as_ref().len(), usize::MAX)?;
         self.tail.extend(len.to_be_bytes());
         self.put(payload);
         Ok(())
