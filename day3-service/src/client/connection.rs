@@ -125,7 +125,7 @@ async fn write_requests<W: AsyncWrite + Unpin>(writer: &mut FrameWriter<W>, in_f
     }
 }
 
-/// Comes back when every task that is ready now has had its turn.
+/// Goes to the end of the queue: the tasks that are ready on this thread have their turn first.
 ///
 /// Tokio's `yield_now` comes back earlier: whenever the runtime has looked at its sockets, as it does after 61 tasks. With
 /// 1024 calls in flight that makes twice the writes, and a call takes 14 % more CPU time.

@@ -166,7 +166,7 @@ impl Selector {
     pub(super) fn new(servers: watch::Receiver<Servers>) -> Selector {
         // Many clients start at the same time. If all began with the first server, it would get a wave. The number is
         // any, as the list may not be known yet; each choice brings it into range.
-        let next = rand::rng().random_range(0..usize::MAX / 2);
+        let next = rand::random::<u32>() as usize;
         Selector { servers, list: Mutex::default(), next: AtomicUsize::new(next) }
     }
 
