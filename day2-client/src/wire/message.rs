@@ -87,7 +87,8 @@ impl Message {
     }
 }
 
-/// The header of a [`Message`], of borrowed parts: the same bytes, without a copy of each part.
+/// The headers of [`Message::Call`] and [`Message::Reply`], of borrowed parts: the same bytes, without a copy of each
+/// part. In the order of [`Message`], as bincode writes the position.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Header<'a> {

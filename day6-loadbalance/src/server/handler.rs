@@ -101,7 +101,7 @@ impl Request {
     }
 }
 
-/// An encoded reply, made by [`Request::reply`].
+/// An encoded reply, made by [`Request::reply`]. A clone copies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub(super) body: Vec<u8>,

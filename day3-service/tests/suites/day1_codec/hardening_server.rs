@@ -339,7 +339,7 @@ fn the_default_limits_hold() {
 ///
 /// 20 calls of one client failed together, when one reply was over a limit that was not its own.
 ///
-/// Hint: `max_body_len` of the client's hello is what `Message::queue` gets.
+/// Hint: `max_body_len` of the client's hello is the limit of a reply's body.
 #[test]
 fn each_side_has_its_own_limit_of_a_body() {
     run(async || {

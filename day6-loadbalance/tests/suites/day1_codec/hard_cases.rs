@@ -62,7 +62,7 @@ fn replies_and_waits(release: Arc<Notify>) -> impl Handler {
 /// JSON has no maps with tuples for keys. In GeeRPC such a reply kills every call of the connection. And the
 /// client said in its hello how long a body it takes. If it were sent more, it would have to end the connection.
 ///
-/// Hint: `Message::queue` queues all of a message or nothing. So there is room for an error in its place.
+/// Hint: queue all of a message or nothing. Then there is room for an error in its place.
 #[test]
 fn a_reply_that_cannot_be_sent_fails_its_own_call_only() {
     run(async || {
