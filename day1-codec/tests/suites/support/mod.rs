@@ -66,7 +66,7 @@ where
     }
 }
 
-/// Runs a test in a process of its own, because it measures what all tests of a process share, such as memory.
+/// Runs a test in a process of its own, because it looks at what all tests of a process share: memory, or the log.
 /// `module` is the test's `module_path!()`, and `name` is its name.
 pub fn alone(module: &str, name: &str, test: impl FnOnce()) {
     const ALONE: &str = "RRPC_TEST_ALONE";

@@ -293,25 +293,28 @@ fn the_pauses_of_a_discovery_are_bounded() {
 /// Hint: look at the state, then write the line, then change the state.
 #[test]
 fn the_log_is_written_under_no_lock() {
-    run(async || {
-        let registry = HandRegistry::start().await;
-        let shared = Arc::<OnceLock<RegistryDiscovery>>::default();
-        let (lines, mut written) = mpsc::unbounded_channel();
-        let log = {
-            let shared = Arc::clone(&shared);
-            tracing_subscriber::fmt().with_writer(move || {
-                if let Some(discovery) = shared.get() {
-                    drop(discovery.servers().borrow().clone());
-                    lines.send(()).ok();
-                }
-                std::io::sink()
-            })
-        };
-        let _log = tracing::subscriber::set_default(log.finish());
-        let first = shared.get_or_init(|| RegistryDiscovery::start(registry.client()));
-        registry.request().await.answer("503 Busy", &[], "").await;
-        within("a line that the list is stale", written.recv()).await;
-        registry.request().await.list(LEASE, &["tcp@a:1"]).await;
-        wait_for_list(first, &["tcp@a:1"]).await;
+    // Alone, as `tracing` asks only the thread that first comes to a line whether anyone wants that line.
+    alone(module_path!(), "the_log_is_written_under_no_lock", || {
+        run(async || {
+            let registry = HandRegistry::start().await;
+            let shared = Arc::<OnceLock<RegistryDiscovery>>::default();
+            let (lines, mut written) = mpsc::unbounded_channel();
+            let log = {
+                let shared = Arc::clone(&shared);
+                tracing_subscriber::fmt().with_writer(move || {
+                    if let Some(discovery) = shared.get() {
+                        drop(discovery.servers().borrow().clone());
+                        lines.send(()).ok();
+                    }
+                    std::io::sink()
+                })
+            };
+            let _log = tracing::subscriber::set_default(log.finish());
+            let first = shared.get_or_init(|| RegistryDiscovery::start(registry.client()));
+            registry.request().await.answer("503 Busy", &[], "").await;
+            within("a line that the list is stale", written.recv()).await;
+            registry.request().await.list(LEASE, &["tcp@a:1"]).await;
+            wait_for_list(first, &["tcp@a:1"]).await;
+        });
     });
 }
