@@ -19,6 +19,7 @@ use day5_http::{Code, Error, Handler, Listener, RemoteError, Reply, Request, Ser
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -30,37 +31,35 @@ pub const STEP: Duration = Duration::from_secs(5);
 const TEST: Duration = Duration::from_secs(20);
 
 /// Runs a test on a runtime with one thread. See [`run_on`].
-pub fn run<F: AsyncFnOnce() + Send + 'static>(test: F) {
-    run_on(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), test);
+pub fn run(test: impl AsyncFnOnce() + Send + 'static) {
+    run_on(Builder::new_current_thread(), Box::new(|| Box::pin(test())));
 }
 
 /// Runs a test on a runtime with several threads. See [`run_on`].
-pub fn run_threads<F: AsyncFnOnce() + Send + 'static>(test: F) {
-    let build =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run_on(build, test);
+pub fn run_threads(test: impl AsyncFnOnce() + Send + 'static) {
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(2);
+    run_on(runtime, Box::new(|| Box::pin(test())));
 }
 
 /// Runs a test on a paused clock: time stands still while anything can run, then jumps to the next timer.
 /// Only for tests without sockets: use `tokio::io::duplex`.
-pub fn run_paused<F: AsyncFnOnce() + Send + 'static>(test: F) {
-    let build =
-        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    run_on(build, test);
+pub fn run_paused(test: impl AsyncFnOnce() + Send + 'static) {
+    let mut runtime = Builder::new_current_thread();
+    runtime.start_paused(true);
+    run_on(runtime, Box::new(|| Box::pin(test())));
 }
+
+/// One type for all tests: what runs them is compiled once, and not once for each.
+type Test = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// Runs a test in a thread of its own, and fails if it is not done in time. A solution that spins without
 /// ever awaiting would stop every timer of its runtime; it cannot stop this one.
-fn run_on<F>(build: impl FnOnce() -> tokio::runtime::Runtime + Send + 'static, test: F)
-where
-    F: AsyncFnOnce() + Send + 'static,
-{
+fn run_on(mut runtime: Builder, test: Test) {
     let (done, waiting) = channel::<()>();
     let thread = std::thread::spawn(move || {
         let _done = done; // dropped at the end, or by a panic
-        // One type for all tests, so that the runtime's code is not compiled for each of them.
-        let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test());
-        build().block_on(test);
+        runtime.enable_all().build().unwrap().block_on(test());
     });
     if waiting.recv_timeout(TEST) == Err(RecvTimeoutError::Timeout) {
         panic!("the test did not end within {TEST:?}: something blocks its thread or waits without end");
